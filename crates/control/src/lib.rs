@@ -1,0 +1,1 @@
+//! The planners, the governor, explain, and the rules of the runtime.

@@ -1,0 +1,1 @@
+//! The world: files, processes, exec, checks. Interprets actions, decides nothing.

@@ -1,0 +1,1 @@
+//! Membership and dissemination as a pure state machine, and its wire format.

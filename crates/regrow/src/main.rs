@@ -1,0 +1,2 @@
+//! The `regrow` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The front doors: wire formats, no decisions.

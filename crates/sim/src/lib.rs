@@ -1,0 +1,1 @@
+//! A whole cluster in one thread with virtual time, disk and world.

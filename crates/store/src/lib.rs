@@ -1,0 +1,1 @@
+//! Revisioned keys with transactions, leases and watches: etcd's v3 model.
