@@ -1,0 +1,35 @@
+//! Every bound of the model in one place: what is larger is refused with the name of the limit.
+
+use std::time::Duration;
+
+/// Longest group name: leaves room for `-` and a slot within a [`crate::name::NAME_LENGTH_MAX`] label.
+pub const GROUP_NAME_LENGTH_MAX: usize = 56;
+/// Most instances of one group.
+pub const GROUP_SIZE_MAX: u32 = 10_000;
+/// Most objects of one kind in a spec.
+pub const OBJECTS_MAX: usize = 10_000;
+/// Largest spec file, bytes: far above any that people write, and parsed in well under a second.
+pub const SPEC_BYTES_MAX: usize = 4 << 20;
+/// Largest template source, bytes: with its record it must fit one etcd request of 1.5 MiB.
+pub const TEMPLATE_SOURCE_BYTES_MAX: usize = 1 << 20;
+/// Largest rendered file, bytes.
+pub const RENDERED_BYTES_MAX: usize = 64 << 20;
+/// Most files in one template's set.
+pub const TEMPLATE_FILES_MAX: usize = 64;
+/// Most checks of one service.
+pub const CHECKS_MAX: usize = 16;
+/// Most words of a command.
+pub const COMMAND_WORDS_MAX: usize = 1_024;
+/// Kept output of a check, a reload or a command that failed, bytes: enough for a reason, small enough for a record.
+pub const OUTPUT_BYTES_MAX: usize = 4_096;
+/// Events kept; the oldest go first.
+pub const EVENTS_KEPT: usize = 10_000;
+/// Versions of one object remembered as bad.
+pub const BAD_VERSIONS_KEPT: usize = 16;
+/// Shortest interval of a check: below it the checks themselves become the load.
+pub const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest span that a spec may name.
+pub const SPAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// First and last port of the range that groups draw from when they name none: below Linux's ephemeral range
+/// (32768–60999), so no outgoing connection takes one.
+pub const PORTS_DEFAULT: (u16, u16) = (20_000, 29_999);

@@ -1,0 +1,69 @@
+//! What came of an action, and what was seen without one.
+
+use crate::observed::{Stage, WorldError};
+use crate::process::{Exit, ProcessId};
+use crate::{InstanceId, Name};
+use serde::Serialize;
+
+/// What came of one action.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Start: the process is there.
+    Started {
+        /// Which one.
+        process: ProcessId,
+        /// It was there already.
+        adopted: bool,
+    },
+    /// Stop: the process is gone.
+    Stopped {
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Install: the set is in place.
+    Installed,
+    /// Load or Restore: the program was told, and where there is a probe it passed.
+    Loaded {
+        /// How, for people: `signal USR2 to proxy-0 (pid 4711)`.
+        how: String,
+    },
+    /// The action failed and has left everything as it was (Start, Install), or as far as it came (Stop, Load,
+    /// Restore: do it again).
+    Failed {
+        /// Where, for templates.
+        stage: Option<Stage>,
+        /// What and why.
+        error: WorldError,
+    },
+}
+
+/// Something seen in the world that no action asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "seen", rename_all = "lowercase")]
+pub enum Observation {
+    /// An instance's process ended by itself, or by a hand that is not ours.
+    Exited {
+        /// The slot.
+        instance: InstanceId,
+        /// The life.
+        incarnation: u64,
+        /// How.
+        exit: Exit,
+    },
+    /// One check ran.
+    Checked {
+        /// The service.
+        service: Name,
+        /// The slot.
+        instance: InstanceId,
+        /// The life.
+        incarnation: u64,
+        /// The check's label ([`crate::spec::Check::label`]).
+        check: String,
+        /// Whether it passed.
+        passing: bool,
+        /// What it said, at most [`crate::limits::OUTPUT_BYTES_MAX`] bytes.
+        output: String,
+    },
+}

@@ -1,0 +1,52 @@
+//! `governor:` — the bounds on everything that changes the world.
+
+use crate::duration::Span;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The safety governor's settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Governor {
+    /// How many disruptive changes may happen in a window.
+    #[serde(default)]
+    pub budget: Budget,
+    /// When so much looks dead that it is more likely a partition than a death.
+    #[serde(default)]
+    pub freeze: Freeze,
+}
+
+/// A budget of planned changes that take something out of service (stops, drains, rolling replacements).
+/// Replacing what has died by itself is not counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// Changes in any window of `per`. 1 to 10,000; default 120: a rolling replace of a hundred goes through at once,
+    /// a planner that loops does not.
+    pub changes: u32,
+    /// The window. Default 1 m.
+    pub per: Span,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { changes: 120, per: Span::secs(60) }
+    }
+}
+
+/// When to stop destroying: a large share failing its checks at once is a fault of the checker or the network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Freeze {
+    /// Share of endpoints whose process lives but whose checks fail, above which nothing alive is destroyed.
+    /// 0 to 1; default 0.5.
+    pub share: f64,
+    /// Below this many endpoints a share says nothing. Default 4.
+    pub at_least: u32,
+}
+
+impl Default for Freeze {
+    fn default() -> Freeze {
+        Freeze { share: 0.5, at_least: 4 }
+    }
+}

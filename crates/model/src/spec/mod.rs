@@ -1,0 +1,41 @@
+//! What the user wants: the types of `regrow.yaml`.
+//!
+//! Top-level sections are the kinds, the key is the name. Unknown keys are errors. Each type documents its unit, range
+//! and default; the JSON Schema (`regrow schema`) is generated from these types and their docs.
+
+mod check;
+mod governor;
+mod group;
+mod service;
+mod template;
+
+pub use check::Check;
+pub use governor::{Budget, Freeze, Governor};
+pub use group::{Backoff, Group, Limits, Logs, Ports, Provider, Stop, Update};
+pub use service::Service;
+pub use template::{Guard, Probe, Reload, Template, TemplateFile, Wait};
+
+use crate::Name;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A whole spec: `regrow.yaml`, or the sum of the files of a folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The cluster's name.
+    pub cluster: Name,
+    /// Names with healthy endpoints.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<Name, Service>,
+    /// Instances kept at a size.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<Name, Group>,
+    /// Files rendered from the view.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub templates: BTreeMap<Name, Template>,
+    /// The bounds on everything that changes the world.
+    #[serde(default)]
+    pub governor: Governor,
+}
