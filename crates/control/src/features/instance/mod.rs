@@ -1,0 +1,1 @@
+//! The instance planner: starts and stops what is assigned to a node.

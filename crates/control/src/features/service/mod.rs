@@ -1,0 +1,1 @@
+//! Checks: which to run, and what their results make of endpoints.

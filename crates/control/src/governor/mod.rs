@@ -1,0 +1,1 @@
+//! The governor: the bounds on everything that changes the world.
