@@ -1,0 +1,207 @@
+//! User events, and Serf's part of an exchanged state, which holds the recent ones.
+
+use std::collections::BTreeMap;
+
+use super::serf::{lamport, name};
+use super::{Reader, WireError, Writer, serf_type};
+use crate::limits::{PUSH_PULL_NODES_MAX, SLOT_ENTRIES_MAX, USER_EVENT_BYTES_MAX};
+
+/// An event that a user fired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserEvent {
+    /// Lamport time of events.
+    pub ltime: u64,
+    /// Its name.
+    pub name: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Whether handlers may see only the newest of several with this name.
+    pub coalesce: bool,
+}
+
+impl UserEvent {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(serf_type::USER_EVENT);
+        writer.map(4);
+        writer.uint_field("LTime", self.ltime);
+        writer.raw_field("Name", self.name.as_bytes());
+        writer.raw_field("Payload", &self.payload);
+        writer.bool_field("CC", self.coalesce);
+        writer.finish()
+    }
+
+    /// The message from its body.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let mut event = Self {
+            ltime: 0,
+            name: String::new(),
+            payload: Vec::new(),
+            coalesce: false,
+        };
+        Reader::new(body).fields(|field, reader| {
+            match field {
+                b"LTime" => event.ltime = lamport(reader)?,
+                b"Name" => event.name = reader.text("event name", USER_EVENT_BYTES_MAX)?,
+                b"Payload" => {
+                    event.payload = reader.bytes("event payload", USER_EVENT_BYTES_MAX)?
+                }
+                b"CC" => event.coalesce = reader.bool()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(event)
+    }
+}
+
+/// One event of a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotEvent {
+    /// Its name.
+    pub name: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// The events of one Lamport time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotEvents {
+    /// The time.
+    pub ltime: u64,
+    /// The events.
+    pub events: Vec<SlotEvent>,
+}
+
+/// Serf's part of an exchanged state.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SerfState {
+    /// Clock of membership.
+    pub ltime: u64,
+    /// For each member the time of its last intent.
+    pub status_ltimes: BTreeMap<String, u64>,
+    /// Members that have left.
+    pub left: Vec<String>,
+    /// Clock of events.
+    pub event_ltime: u64,
+    /// Recent events.
+    pub events: Vec<SlotEvents>,
+    /// Clock of queries.
+    pub query_ltime: u64,
+}
+
+impl SerfState {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(serf_type::PUSH_PULL);
+        writer.map(6);
+        writer.uint_field("LTime", self.ltime);
+        writer.text("StatusLTimes");
+        writer.map(self.status_ltimes.len());
+        for (node, ltime) in &self.status_ltimes {
+            writer.uint_field(node, *ltime);
+        }
+        writer.text("LeftMembers");
+        writer.array(self.left.len());
+        self.left.iter().for_each(|node| writer.text(node));
+        writer.uint_field("EventLTime", self.event_ltime);
+        writer.text("Events");
+        writer.array(self.events.len());
+        for slot in &self.events {
+            writer.map(2);
+            writer.uint_field("LTime", slot.ltime);
+            writer.text("Events");
+            writer.array(slot.events.len());
+            for event in &slot.events {
+                writer.map(2);
+                writer.raw_field("Name", event.name.as_bytes());
+                writer.raw_field("Payload", &event.payload);
+            }
+        }
+        writer.uint_field("QueryLTime", self.query_ltime);
+        writer.finish()
+    }
+
+    /// The message, type byte included.
+    pub fn decode(message: &[u8]) -> Result<Self, WireError> {
+        let (&kind, body) = message.split_first().ok_or(WireError::Truncated)?;
+        if kind != serf_type::PUSH_PULL {
+            return Err(WireError::UnknownType(kind));
+        }
+        let mut state = Self::default();
+        Reader::new(body).fields(|field, reader| {
+            match field {
+                b"LTime" => state.ltime = lamport(reader)?,
+                b"StatusLTimes" => {
+                    for _ in 0..limited(reader.map()?, PUSH_PULL_NODES_MAX, "status times")? {
+                        let node = name(reader)?;
+                        state.status_ltimes.insert(node, lamport(reader)?);
+                    }
+                }
+                b"LeftMembers" => {
+                    for _ in 0..limited(reader.array()?, PUSH_PULL_NODES_MAX, "left members")? {
+                        state.left.push(name(reader)?);
+                    }
+                }
+                b"EventLTime" => state.event_ltime = lamport(reader)?,
+                b"Events" => state.events = decode_slots(reader)?,
+                b"QueryLTime" => state.query_ltime = lamport(reader)?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(state)
+    }
+}
+
+fn limited(len: usize, limit: usize, what: &'static str) -> Result<usize, WireError> {
+    if len > limit {
+        Err(WireError::Limit { what, limit })
+    } else {
+        Ok(len)
+    }
+}
+
+/// Most slots of another's buffer; its operator may have made it larger than ours.
+const PEER_SLOTS_MAX: usize = 65_536;
+
+/// Slots; those never filled come as nil and are left out.
+fn decode_slots(reader: &mut Reader<'_>) -> Result<Vec<SlotEvents>, WireError> {
+    let mut slots = Vec::new();
+    for _ in 0..limited(reader.array()?, PEER_SLOTS_MAX, "event slots")? {
+        if reader.nil() {
+            continue;
+        }
+        let mut slot = SlotEvents::default();
+        reader.fields(|field, reader| {
+            match field {
+                b"LTime" => slot.ltime = lamport(reader)?,
+                b"Events" => {
+                    for _ in 0..limited(reader.array()?, SLOT_ENTRIES_MAX, "events of one time")? {
+                        slot.events.push(decode_slot_event(reader)?);
+                    }
+                }
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        slots.push(slot);
+    }
+    Ok(slots)
+}
+
+fn decode_slot_event(reader: &mut Reader<'_>) -> Result<SlotEvent, WireError> {
+    let mut event = SlotEvent {
+        name: String::new(),
+        payload: Vec::new(),
+    };
+    reader.fields(|field, reader| {
+        match field {
+            b"Name" => event.name = reader.text("event name", USER_EVENT_BYTES_MAX)?,
+            b"Payload" => event.payload = reader.bytes("event payload", USER_EVENT_BYTES_MAX)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(event)
+}

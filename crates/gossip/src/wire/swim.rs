@@ -1,0 +1,704 @@
+//! memberlist's messages: probes, suspicion, life and death, and the exchange of whole states.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{Reader, WireError, Writer};
+use crate::limits::{META_BYTES_MAX, NAME_BYTES_MAX, PUSH_PULL_NODES_MAX, STREAM_BYTES_MAX};
+
+/// Type bytes of memberlist's messages.
+pub mod swim_type {
+    #![allow(missing_docs, reason = "each is the message of that name")]
+    pub const PING: u8 = 0;
+    pub const INDIRECT_PING: u8 = 1;
+    pub const ACK: u8 = 2;
+    pub const SUSPECT: u8 = 3;
+    pub const ALIVE: u8 = 4;
+    pub const DEAD: u8 = 5;
+    pub const PUSH_PULL: u8 = 6;
+    pub const COMPOUND: u8 = 7;
+    pub const USER: u8 = 8;
+    pub const COMPRESS: u8 = 9;
+    pub const ENCRYPT: u8 = 10;
+    pub const NACK: u8 = 11;
+    pub const CRC: u8 = 12;
+    pub const ERROR: u8 = 13;
+    pub const LABEL: u8 = 244;
+}
+
+/// Longest ack payload and error text that is kept, in bytes.
+const SMALL_BYTES_MAX: usize = 1024;
+
+/// An address as its bytes on the wire: 4 or 16. memberlist compares them byte by byte, so an IPv4
+/// address is always 4.
+pub fn address_bytes(ip: IpAddr) -> Vec<u8> {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// The address that 4 or 16 bytes mean.
+pub fn address_from_bytes(bytes: &[u8]) -> Result<IpAddr, WireError> {
+    if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
+        return Ok(IpAddr::from(octets));
+    }
+    let octets = <[u8; 16]>::try_from(bytes).map_err(|_| WireError::Address(bytes.len()))?;
+    Ok(IpAddr::from(octets).to_canonical())
+}
+
+/// An optional address of a reply: absent unless both the bytes and the port are there.
+fn source(bytes: &[u8], port: u16) -> Result<Option<SocketAddr>, WireError> {
+    if bytes.is_empty() || port == 0 {
+        return Ok(None);
+    }
+    Ok(Some(SocketAddr::new(address_from_bytes(bytes)?, port)))
+}
+
+/// Are you there? The ack goes to `source`, else to where the ping came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ping {
+    /// Number that the ack repeats.
+    pub seq: u32,
+    /// Whom the ping is for; another node drops it. Empty is anyone.
+    pub node: String,
+    /// Address for the ack.
+    pub source: Option<SocketAddr>,
+    /// Name of the sender.
+    pub source_node: String,
+}
+
+impl Ping {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(swim_type::PING);
+        writer.map(if self.source.is_some() { 5 } else { 3 });
+        writer.uint_field("SeqNo", u64::from(self.seq));
+        writer.raw_field("Node", self.node.as_bytes());
+        source_fields(&mut writer, self.source, &self.source_node);
+        writer.finish()
+    }
+
+    /// The message from its body. Gives the bytes it took too: on a stream more may follow.
+    pub fn decode(body: &[u8]) -> Result<(Self, usize), WireError> {
+        let (mut seq, mut node, mut source_node) = (0, String::new(), String::new());
+        let (mut addr, mut port): (&[u8], u16) = (&[], 0);
+        let mut reader = Reader::new(body);
+        for _ in 0..reader.map()? {
+            match reader.raw()? {
+                b"SeqNo" => seq = reader.u32("SeqNo")?,
+                b"Node" => node = reader.text("Node", NAME_BYTES_MAX)?,
+                b"SourceAddr" => addr = reader.raw()?,
+                b"SourcePort" => port = reader.u16("SourcePort")?,
+                b"SourceNode" => source_node = reader.text("SourceNode", NAME_BYTES_MAX)?,
+                _ => reader.skip()?,
+            }
+        }
+        Ok((
+            Self {
+                seq,
+                node,
+                source: source(addr, port)?,
+                source_node,
+            },
+            reader.position(),
+        ))
+    }
+}
+
+fn source_fields(writer: &mut Writer, source: Option<SocketAddr>, node: &str) {
+    if let Some(address) = source {
+        writer.raw_field("SourceAddr", &address_bytes(address.ip()));
+        writer.uint_field("SourcePort", u64::from(address.port()));
+    }
+    writer.raw_field("SourceNode", node.as_bytes());
+}
+
+/// Please ping `node` for me.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndirectPing {
+    /// Number that the ack or nack repeats.
+    pub seq: u32,
+    /// Address of the node to ping.
+    pub target: SocketAddr,
+    /// Name of the node to ping.
+    pub node: String,
+    /// Whether a nack is wanted when no ack comes in time.
+    pub nack: bool,
+    /// Address for the answer.
+    pub source: Option<SocketAddr>,
+    /// Name of the sender.
+    pub source_node: String,
+    /// Our addition, which Serf reads over: the sender's TCP connection was refused; please see for yourself.
+    pub refused: bool,
+}
+
+impl IndirectPing {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(swim_type::INDIRECT_PING);
+        writer.map(6 + if self.source.is_some() { 2 } else { 0 } + usize::from(self.refused));
+        writer.uint_field("SeqNo", u64::from(self.seq));
+        writer.raw_field("Target", &address_bytes(self.target.ip()));
+        writer.uint_field("Port", u64::from(self.target.port()));
+        writer.raw_field("Node", self.node.as_bytes());
+        writer.bool_field("Nack", self.nack);
+        source_fields(&mut writer, self.source, &self.source_node);
+        if self.refused {
+            writer.bool_field("Refused", true);
+        }
+        writer.finish()
+    }
+
+    /// The message from its body.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let (mut seq, mut node, mut nack, mut refused) = (0, String::new(), false, false);
+        let (mut target, mut target_port): (&[u8], u16) = (&[], 0);
+        let (mut addr, mut port, mut source_node): (&[u8], u16, _) = (&[], 0, String::new());
+        Reader::new(body).fields(|name, reader| {
+            match name {
+                b"SeqNo" => seq = reader.u32("SeqNo")?,
+                b"Target" => target = reader.raw()?,
+                b"Port" => target_port = reader.u16("Port")?,
+                b"Node" => node = reader.text("Node", NAME_BYTES_MAX)?,
+                b"Nack" => nack = reader.bool()?,
+                b"Refused" => refused = reader.bool()?,
+                b"SourceAddr" => addr = reader.raw()?,
+                b"SourcePort" => port = reader.u16("SourcePort")?,
+                b"SourceNode" => source_node = reader.text("SourceNode", NAME_BYTES_MAX)?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let target = SocketAddr::new(address_from_bytes(target)?, target_port);
+        Ok(Self {
+            seq,
+            target,
+            node,
+            nack,
+            source: source(addr, port)?,
+            source_node,
+            refused,
+        })
+    }
+}
+
+/// I am here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// Number of the ping.
+    pub seq: u32,
+    /// Serf's payload: a version byte and a coordinate. Empty when relayed or on a stream.
+    pub payload: Vec<u8>,
+}
+
+impl Ack {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(swim_type::ACK);
+        writer.map(2);
+        writer.uint_field("SeqNo", u64::from(self.seq));
+        writer.raw_field("Payload", &self.payload);
+        writer.finish()
+    }
+
+    /// The message from its body, and the bytes it took.
+    pub fn decode(body: &[u8]) -> Result<(Self, usize), WireError> {
+        let mut ack = Self {
+            seq: 0,
+            payload: Vec::new(),
+        };
+        let mut reader = Reader::new(body);
+        for _ in 0..reader.map()? {
+            match reader.raw()? {
+                b"SeqNo" => ack.seq = reader.u32("SeqNo")?,
+                b"Payload" => ack.payload = reader.bytes("Payload", SMALL_BYTES_MAX)?,
+                _ => reader.skip()?,
+            }
+        }
+        Ok((ack, reader.position()))
+    }
+}
+
+/// I pinged for you, and nothing came back so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nack {
+    /// Number of the indirect ping.
+    pub seq: u32,
+}
+
+impl Nack {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(swim_type::NACK);
+        writer.map(1);
+        writer.uint_field("SeqNo", u64::from(self.seq));
+        writer.finish()
+    }
+
+    /// The message from its body.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        Ok(Self {
+            seq: Ack::decode(body)?.0.seq,
+        })
+    }
+}
+
+/// What went wrong on a stream, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorReply {
+    /// For a log.
+    pub error: String,
+}
+
+impl ErrorReply {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(swim_type::ERROR);
+        writer.map(1);
+        writer.raw_field("Error", self.error.as_bytes());
+        writer.finish()
+    }
+
+    /// The message from its body, and the bytes it took.
+    pub fn decode(body: &[u8]) -> Result<(Self, usize), WireError> {
+        let mut error = String::new();
+        let mut reader = Reader::new(body);
+        for _ in 0..reader.map()? {
+            match reader.raw()? {
+                b"Error" => error = reader.text("Error", SMALL_BYTES_MAX)?,
+                _ => reader.skip()?,
+            }
+        }
+        Ok((Self { error }, reader.position()))
+    }
+}
+
+/// `node` does not answer `from`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspect {
+    /// Incarnation that is suspected; a higher one refutes.
+    pub incarnation: u32,
+    /// Who is suspected.
+    pub node: String,
+    /// Who suspects.
+    pub from: String,
+    /// Our addition, which Serf reads over: `from` had its TCP connection refused, so the process is gone.
+    pub refused: bool,
+}
+
+/// `node` is dead, says `from`; when both are the same it has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// Incarnation that died; a higher one refutes.
+    pub incarnation: u32,
+    /// Who is dead.
+    pub node: String,
+    /// Who says so.
+    pub from: String,
+}
+
+fn accusation(kind: u8, incarnation: u32, node: &str, from: &str, refused: bool) -> Vec<u8> {
+    let mut writer = Writer::message(kind);
+    writer.map(3 + usize::from(refused));
+    writer.uint_field("Incarnation", u64::from(incarnation));
+    writer.raw_field("Node", node.as_bytes());
+    writer.raw_field("From", from.as_bytes());
+    if refused {
+        writer.bool_field("Refused", true);
+    }
+    writer.finish()
+}
+
+impl Suspect {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        accusation(
+            swim_type::SUSPECT,
+            self.incarnation,
+            &self.node,
+            &self.from,
+            self.refused,
+        )
+    }
+
+    /// The message from its body.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let mut suspect = Self {
+            incarnation: 0,
+            node: String::new(),
+            from: String::new(),
+            refused: false,
+        };
+        Reader::new(body).fields(|name, reader| {
+            match name {
+                b"Incarnation" => suspect.incarnation = reader.u32("Incarnation")?,
+                b"Node" => suspect.node = reader.text("Node", NAME_BYTES_MAX)?,
+                b"From" => suspect.from = reader.text("From", NAME_BYTES_MAX)?,
+                b"Refused" => suspect.refused = reader.bool()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(suspect)
+    }
+}
+
+impl Dead {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        accusation(
+            swim_type::DEAD,
+            self.incarnation,
+            &self.node,
+            &self.from,
+            false,
+        )
+    }
+
+    /// The message from its body.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let Suspect {
+            incarnation,
+            node,
+            from,
+            ..
+        } = Suspect::decode(body)?;
+        Ok(Self {
+            incarnation,
+            node,
+            from,
+        })
+    }
+}
+
+/// `node` lives at this address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// A higher one replaces what is known.
+    pub incarnation: u32,
+    /// Who lives.
+    pub node: String,
+    /// Where.
+    pub address: SocketAddr,
+    /// Encoded tags.
+    pub meta: Vec<u8>,
+    /// Protocol versions: least, most, current of memberlist, then the same of Serf. Empty from the oldest peers.
+    pub versions: Vec<u8>,
+}
+
+impl Alive {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(swim_type::ALIVE);
+        writer.map(6);
+        writer.uint_field("Incarnation", u64::from(self.incarnation));
+        writer.raw_field("Node", self.node.as_bytes());
+        writer.raw_field("Addr", &address_bytes(self.address.ip()));
+        writer.uint_field("Port", u64::from(self.address.port()));
+        writer.raw_field("Meta", &self.meta);
+        writer.raw_field("Vsn", &self.versions);
+        writer.finish()
+    }
+
+    /// The message from its body.
+    pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        let (alive, _) = node_fields(&mut Reader::new(body), b"Node")?;
+        Ok(alive)
+    }
+}
+
+/// State of a node on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StateCode {
+    /// It answers.
+    Alive,
+    /// It may be dead.
+    Suspect,
+    /// It is dead.
+    Dead,
+    /// It has left.
+    Left,
+}
+
+impl StateCode {
+    fn from_wire(code: u64) -> Result<Self, WireError> {
+        [Self::Alive, Self::Suspect, Self::Dead, Self::Left]
+            .into_iter()
+            .nth(usize::try_from(code).unwrap_or(usize::MAX))
+            .ok_or(WireError::Range { field: "State" })
+    }
+}
+
+/// One node of an exchanged state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeState {
+    /// Name, address, tags, incarnation and versions.
+    pub alive: Alive,
+    /// What the sender thinks of it.
+    pub state: StateCode,
+}
+
+/// The fields that `alive` and a node's state share; they differ in the name's name and the state.
+fn node_fields(reader: &mut Reader<'_>, name_field: &[u8]) -> Result<(Alive, u64), WireError> {
+    let (mut incarnation, mut node, mut state) = (0, String::new(), 0);
+    let (mut addr, mut port): (&[u8], u16) = (&[], 0);
+    let (mut meta, mut versions) = (Vec::new(), Vec::new());
+    for _ in 0..reader.map()? {
+        match reader.raw()? {
+            b"Incarnation" => incarnation = reader.u32("Incarnation")?,
+            name if name == name_field => node = reader.text("Name", NAME_BYTES_MAX)?,
+            b"Addr" => addr = reader.raw()?,
+            b"Port" => port = reader.u16("Port")?,
+            b"Meta" => meta = reader.bytes("Meta", META_BYTES_MAX)?,
+            b"Vsn" => versions = versions_of(reader)?,
+            b"State" => state = reader.uint("State")?,
+            _ => reader.skip()?,
+        }
+    }
+    let address = SocketAddr::new(address_from_bytes(addr)?, port);
+    Ok((
+        Alive {
+            incarnation,
+            node,
+            address,
+            meta,
+            versions,
+        },
+        state,
+    ))
+}
+
+/// Versions are bytes; a codec that takes them for a list of numbers is understood too.
+fn versions_of(reader: &mut Reader<'_>) -> Result<Vec<u8>, WireError> {
+    const VERSIONS_MAX: usize = 16;
+    if !matches!(reader.rest().first(), Some(0x90..=0x9f | 0xdc | 0xdd)) {
+        return reader.bytes("Vsn", VERSIONS_MAX);
+    }
+    let len = reader.array()?;
+    if len > VERSIONS_MAX {
+        return Err(WireError::Limit {
+            what: "Vsn",
+            limit: VERSIONS_MAX,
+        });
+    }
+    (0..len).map(|_| reader.u8("Vsn")).collect()
+}
+
+/// A whole state, exchanged over a stream: the nodes, then Serf's part as bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PushPull {
+    /// Whether the sender is joining.
+    pub join: bool,
+    /// Every node that the sender knows of.
+    pub nodes: Vec<NodeState>,
+    /// Serf's part: a [`super::SerfState`] message.
+    pub user_state: Vec<u8>,
+}
+
+impl PushPull {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::message(swim_type::PUSH_PULL);
+        writer.map(3);
+        writer.uint_field("Nodes", self.nodes.len() as u64);
+        writer.uint_field("UserStateLen", self.user_state.len() as u64);
+        writer.bool_field("Join", self.join);
+        for NodeState { alive, state } in &self.nodes {
+            writer.map(7);
+            writer.raw_field("Name", alive.node.as_bytes());
+            writer.raw_field("Addr", &address_bytes(alive.address.ip()));
+            writer.uint_field("Port", u64::from(alive.address.port()));
+            writer.raw_field("Meta", &alive.meta);
+            writer.uint_field("Incarnation", u64::from(alive.incarnation));
+            writer.uint_field("State", *state as u64);
+            writer.raw_field("Vsn", &alive.versions);
+        }
+        writer.plain(&self.user_state);
+        writer.finish()
+    }
+}
+
+/// A push/pull message that is read as its bytes come in: each node once.
+#[derive(Debug, Default)]
+pub(super) struct PushPullProgress {
+    header: Option<(usize, usize)>,
+    at: usize,
+    found: PushPull,
+}
+
+impl PushPullProgress {
+    /// Reads on in `body` (the bytes so far, from the start). Gives the message when it is whole.
+    pub(super) fn advance(&mut self, body: &[u8]) -> Result<PushPull, WireError> {
+        let (nodes, user_len) = match self.header {
+            Some(header) => header,
+            None => {
+                let mut reader = Reader::new(body);
+                let (mut nodes, mut user_len) = (0, 0);
+                for _ in 0..reader.map()? {
+                    match reader.raw()? {
+                        b"Nodes" => nodes = reader.uint("Nodes")?,
+                        b"UserStateLen" => user_len = reader.uint("UserStateLen")?,
+                        b"Join" => self.found.join = reader.bool()?,
+                        _ => reader.skip()?,
+                    }
+                }
+                let limit = |value: u64, limit: usize, what| match usize::try_from(value) {
+                    Ok(value) if value <= limit => Ok(value),
+                    _ => Err(WireError::Limit { what, limit }),
+                };
+                let header = (
+                    limit(nodes, PUSH_PULL_NODES_MAX, "nodes")?,
+                    limit(user_len, STREAM_BYTES_MAX, "state")?,
+                );
+                self.at = reader.position();
+                self.header = Some(header);
+                header
+            }
+        };
+        while self.found.nodes.len() < nodes {
+            let mut reader = Reader::new(body.get(self.at..).ok_or(WireError::Truncated)?);
+            let (alive, state) = node_fields(&mut reader, b"Name")?;
+            self.at += reader.position();
+            self.found.nodes.push(NodeState {
+                alive,
+                state: StateCode::from_wire(state)?,
+            });
+        }
+        let user_state = body
+            .get(self.at..self.at + user_len)
+            .ok_or(WireError::Truncated)?;
+        self.found.user_state = user_state.to_vec();
+        Ok(std::mem::take(&mut self.found))
+    }
+}
+
+/// The address that means "anywhere on this machine"; peers must not be sent there.
+pub fn is_unusable(address: SocketAddr) -> bool {
+    address.port() == 0
+        || address.ip().is_unspecified()
+        || address.ip() == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::from([127, 0, 0, 9]), port)
+    }
+
+    fn alive(name: &str) -> Alive {
+        Alive {
+            incarnation: 70_000,
+            node: name.to_owned(),
+            address: address(7946),
+            meta: vec![255, 0x80],
+            versions: vec![1, 5, 2, 2, 5, 4],
+        }
+    }
+
+    /// Shows that every message comes back as it was written.
+    #[test]
+    fn messages_round_trip() {
+        for source in [None, Some(address(1))] {
+            let ping = Ping {
+                seq: 9,
+                node: "b".into(),
+                source,
+                source_node: "a".into(),
+            };
+            assert_eq!(Ping::decode(&ping.encode()[1..]).unwrap().0, ping);
+            for refused in [false, true] {
+                let ping = IndirectPing {
+                    seq: 300,
+                    target: address(2),
+                    node: "c".into(),
+                    nack: true,
+                    source,
+                    source_node: "a".into(),
+                    refused,
+                };
+                assert_eq!(IndirectPing::decode(&ping.encode()[1..]).unwrap(), ping);
+            }
+        }
+        let ack = Ack {
+            seq: u32::MAX,
+            payload: vec![1, 2],
+        };
+        assert_eq!(Ack::decode(&ack.encode()[1..]).unwrap().0, ack);
+        assert_eq!(Nack::decode(&Nack { seq: 5 }.encode()[1..]).unwrap().seq, 5);
+        for refused in [false, true] {
+            let suspect = Suspect {
+                incarnation: 3,
+                node: "b".into(),
+                from: "a".into(),
+                refused,
+            };
+            assert_eq!(Suspect::decode(&suspect.encode()[1..]).unwrap(), suspect);
+        }
+        let dead = Dead {
+            incarnation: 3,
+            node: "b".into(),
+            from: "b".into(),
+        };
+        assert_eq!(Dead::decode(&dead.encode()[1..]).unwrap(), dead);
+        assert_eq!(
+            Alive::decode(&alive("b").encode()[1..]).unwrap(),
+            alive("b")
+        );
+        let error = ErrorReply { error: "no".into() };
+        assert_eq!(ErrorReply::decode(&error.encode()[1..]).unwrap().0, error);
+    }
+
+    /// Shows that a push/pull that arrives byte by byte is read once whole, and not before.
+    #[test]
+    fn push_pull_arrives_in_pieces() {
+        let nodes = ["a", "b", "c"]
+            .map(|name| NodeState {
+                alive: alive(name),
+                state: StateCode::Suspect,
+            })
+            .to_vec();
+        let sent = PushPull {
+            join: true,
+            nodes,
+            user_state: vec![2, 3, 4],
+        };
+        let bytes = sent.encode();
+        let mut progress = PushPullProgress::default();
+        for end in 1..bytes.len() {
+            assert_eq!(
+                progress.advance(&bytes[1..end]),
+                Err(WireError::Truncated),
+                "at {end}"
+            );
+        }
+        assert_eq!(progress.advance(&bytes[1..]).unwrap(), sent);
+    }
+
+    /// Shows that a header that promises a million nodes is refused at once.
+    #[test]
+    fn too_many_nodes_are_refused() {
+        let mut writer = Writer::new();
+        writer.map(1);
+        writer.uint_field("Nodes", 1 << 40);
+        let found = PushPullProgress::default().advance(&writer.finish());
+        assert_eq!(
+            found,
+            Err(WireError::Limit {
+                what: "nodes",
+                limit: PUSH_PULL_NODES_MAX
+            })
+        );
+    }
+
+    /// Shows that both forms of an IPv4 address are one.
+    #[test]
+    fn mapped_addresses_are_plain() {
+        let mapped =
+            address_from_bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 9]).unwrap();
+        assert_eq!(mapped, address(0).ip());
+        assert_eq!(address_bytes(mapped).len(), 4);
+        assert_eq!(address_from_bytes(&[1, 2]), Err(WireError::Address(2)));
+    }
+}
