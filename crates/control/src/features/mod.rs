@@ -5,5 +5,35 @@
 
 pub mod group;
 pub mod instance;
+mod roster;
 pub mod service;
 pub mod template;
+
+pub(crate) use roster::{Member, Roster};
+
+use regrow_model::duration::Span;
+use regrow_model::key::Change;
+use regrow_model::{Action, CauseId, Planned, Ref};
+use std::time::Duration;
+
+/// A plan's line that writes records: nothing is disturbed and nothing is told until the caller adds it.
+fn record(object: Ref, changes: Vec<Change>, why: impl Into<String>, cause: &CauseId) -> Planned {
+    Planned {
+        object,
+        action: Action::Record { changes },
+        why: why.into(),
+        cause: cause.clone(),
+        disrupts: None,
+        intent: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+/// A span of time as people say it: milliseconds only below ten seconds.
+pub(crate) fn span(length: Duration) -> Span {
+    if length < Duration::from_secs(10) {
+        Span(Duration::from_millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)))
+    } else {
+        Span(Duration::from_secs(length.as_secs()))
+    }
+}

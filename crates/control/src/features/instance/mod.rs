@@ -1,1 +1,135 @@
-//! The instance planner: starts and stops what is assigned to a node.
+//! The instance planner: starts and stops what is assigned to a node, and leads the endpoint's life.
+//!
+//! Flow: [`plan`] compares assignments with what was last seen of the instances; [`outcome`] and [`exited`] turn what
+//! came of it, and what the kernel reports, into one transaction each.
+//!
+//! Guarantees: nothing is started before its intent is in the store, so a crash in between neither leaks nor doubles a
+//! process; while the intent stands without an outcome the action is simply done again. An endpoint is written with
+//! its service's index, always. What is said about another life than the recorded one changes nothing.
+//!
+//! Assumptions: one action in flight for each instance; the doer finds a process that is there already.
+//!
+//! Errors: a failed start ends the life with the reason in the record, and the group planner decides on the next one;
+//! a failed stop changes nothing and is done again.
+
+mod outcome;
+mod start;
+mod stop;
+
+pub use outcome::{exited, outcome};
+
+use super::service::{endpoint, is_process};
+use super::{Member, Roster, record};
+use regrow_model::desired::Goal;
+use regrow_model::event::{Draft, EventKind};
+use regrow_model::observed::{Endpoint, EndpointState, Phase};
+use regrow_model::{Name, Plan, Planned, Ref, Time, View};
+
+/// What this node should do about the instances that are assigned to it, and about those that no longer are.
+pub fn plan(view: &View, node: &Name, now: Time) -> Plan {
+    let roster = Roster::of(view);
+    let mut plan = Plan::default();
+    let mut starts = Vec::new();
+    let mut stops = Vec::new();
+    for (_, members) in roster.groups() {
+        for member in members {
+            if let Some(instance) = strayed(member, node) {
+                stops.push(stop::stray(view, member.id, instance, now));
+            } else if member.assignment.node == *node {
+                match step(view, member, now) {
+                    Step::Nothing => {}
+                    Step::Record(planned) => plan.actions.push(planned),
+                    Step::Start(planned) => starts.push(planned),
+                    Step::Stop(planned) => stops.push(planned),
+                    Step::Wait(until) => plan.recheck(until),
+                }
+            }
+        }
+    }
+    let left = roster.orphans.iter().filter(|(_, seen)| seen.node == *node && seen.phase != Phase::Exited);
+    stops.extend(left.map(|(id, instance)| stop::stray(view, id, instance, now)));
+    plan.actions.extend(starts);
+    plan.actions.extend(stops);
+    plan
+}
+
+/// What comes next for one instance.
+enum Step {
+    Nothing,
+    Record(Planned),
+    Start(Planned),
+    Stop(Planned),
+    Wait(Time),
+}
+
+fn step(view: &View, member: &Member<'_>, now: Time) -> Step {
+    let phase = member.life().map(|life| life.phase);
+    match (member.assignment.goal, phase) {
+        (_, Some(Phase::Stopping)) | (Goal::Stop, Some(Phase::Starting | Phase::Running)) => {
+            Step::Stop(stop::assigned(view, member, now))
+        }
+        (Goal::Run, None | Some(Phase::Starting)) if view.halt.is_some() => Step::Nothing,
+        (Goal::Run, None) if member.assignment.not_before > now => Step::Wait(member.assignment.not_before),
+        (Goal::Run, None | Some(Phase::Starting)) => {
+            start::assigned(view, member, now).map_or(Step::Nothing, Step::Start)
+        }
+        (Goal::Run, Some(Phase::Running)) => unchecked(view, member, now).map_or(Step::Nothing, Step::Record),
+        (Goal::Drain, Some(_)) => draining(member, now).map_or(Step::Nothing, Step::Record),
+        (Goal::Run, Some(Phase::Exited)) | (Goal::Drain | Goal::Stop, _) => Step::Nothing,
+    }
+}
+
+/// A process of this node that its assignment does not mean: the instance was given to another node, or the life
+/// before the assigned one is still there.
+fn strayed<'a>(member: &Member<'a>, node: &Name) -> Option<&'a regrow_model::observed::Instance> {
+    let instance = member.instance.filter(|seen| seen.node == *node && seen.phase != Phase::Exited)?;
+    let meant = member.assignment.node == *node && member.life().is_some();
+    (!meant).then_some(&*instance.value)
+}
+
+/// Takes the endpoint out of its pools on purpose.
+fn draining(member: &Member<'_>, now: Time) -> Option<Planned> {
+    let (service, current) = member.endpoint?;
+    if matches!(current.state, EndpointState::Draining | EndpointState::Down) {
+        return None;
+    }
+    let cause = &member.assignment.cause;
+    let next =
+        Endpoint { state: EndpointState::Draining, since: now, cause: cause.clone(), ..Endpoint::clone(current) };
+    let mut changes = Vec::new();
+    endpoint::put(&mut changes, service, member.id, next, now);
+    let object = Ref::instance(member.id);
+    let mut planned = record(object.clone(), changes, format!("{} is to leave {service}", member.id), cause);
+    let message = format!("leaves {service} before its stop");
+    planned.events.push(Draft::new(EventKind::Draining, object, message, cause));
+    Some(planned)
+}
+
+/// A running process whose service has no checks to run is healthy; it can be in any other state only when the
+/// service lost its last check.
+fn unchecked(view: &View, member: &Member<'_>, now: Time) -> Option<Planned> {
+    let (service, current) = member.endpoint?;
+    let waits = matches!(current.state, EndpointState::Starting | EndpointState::Failing);
+    if !waits || has_checks(view, service) {
+        return None;
+    }
+    let cause = view.services.get(service).map_or(&current.cause, |wanted| &wanted.cause);
+    let next = Endpoint {
+        state: EndpointState::Passing,
+        checks: Default::default(),
+        since: now,
+        cause: cause.clone(),
+        ..Endpoint::clone(current)
+    };
+    let mut changes = Vec::new();
+    endpoint::put(&mut changes, service, member.id, next, now);
+    let object = Ref::instance(member.id);
+    let mut planned = record(object.clone(), changes, format!("{service} has no checks any more"), cause);
+    planned.events.push(Draft::new(EventKind::Passing, object, format!("{service} has no checks any more"), cause));
+    Some(planned)
+}
+
+/// The service has checks that must be run: without any, a running process is healthy.
+fn has_checks(view: &View, service: &Name) -> bool {
+    view.services.get(service).is_some_and(|wanted| wanted.spec.checks.iter().any(|check| !is_process(check)))
+}

@@ -1,0 +1,30 @@
+//! Whether so much looks dead at once that it is more likely the eye than the body.
+
+use crate::features::Roster;
+use regrow_model::observed::EndpointState;
+use regrow_model::spec::Freeze;
+
+/// Why nothing alive may be destroyed now, when it may not.
+///
+/// Counted are endpoints whose process is seen to run and that are not leaving on purpose. One counts as failing when
+/// it was healthy and is not, or has not been healthy and a check of it has failed.
+pub(super) fn frozen(roster: &Roster<'_>, freeze: &Freeze) -> Option<String> {
+    let mut live = 0u32;
+    let mut failing = 0u32;
+    for (_, members) in roster.groups() {
+        for member in members {
+            let Some((_, endpoint)) = member.endpoint.filter(|_| member.running_since().is_some()) else { continue };
+            match endpoint.state {
+                EndpointState::Passing => live += 1,
+                EndpointState::Failing => (live, failing) = (live + 1, failing + 1),
+                EndpointState::Starting => {
+                    live += 1;
+                    failing += u32::from(endpoint.checks.values().any(|check| !check.passing));
+                }
+                EndpointState::Draining | EndpointState::Down => {}
+            }
+        }
+    }
+    let much = live >= freeze.at_least.max(1) && f64::from(failing) > freeze.share * f64::from(live);
+    much.then(|| format!("{failing} of {live} live endpoints fail their checks: more likely a partition than deaths"))
+}
