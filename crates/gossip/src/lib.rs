@@ -1,9 +1,46 @@
-//! Membership and dissemination as a pure state machine, and its wire format.
+//! Membership and dissemination as a pure state machine, and its wire format: memberlist's and Serf's.
+//!
+//! - [`Gossip`] takes an [`Input`] and the [`Time`] and gives [`Output`]s; a driver owns sockets and clock.
+//! - [`wire`] is the bytes, [`limits`] every bound, [`Config`] the settings with their formulas.
+//!
+//! One verb a module: `probe` finds the silent, `verdict` decides on life and death, `spread` tells the
+//! news, `exchange` compares whole states and finds the lost again, `intent`, `fire`, `query`, `keys`,
+//! `conflict`, `leave` are Serf's part, `reap` forgets. See `docs/design/0010-gossip.md`.
 
+mod broadcast;
+mod config;
+mod conflict;
+mod coordinate;
+mod event;
+mod exchange;
+mod fire;
+mod gossip;
+mod intent;
+mod io;
+mod keys;
+mod leave;
 pub mod limits;
+mod member;
+mod packet;
+mod probe;
+mod query;
+mod reap;
+mod recent;
 mod rng;
+mod seeds;
+mod snapshot;
+mod spread;
+mod suspicion;
 mod time;
+mod timers;
+mod verdict;
 pub mod wire;
 
+pub use config::{Config, ConfigError};
+pub use coordinate::Coordinate;
+pub use event::{Change, Event, Evidence, KeyReport, Member, Status};
+pub use gossip::{Gossip, Stats};
+pub use io::{CommandError, Input, KeyOp, Output, QueryRequest, StreamEnd, StreamId};
 pub use rng::Rng;
+pub use snapshot::Snapshot;
 pub use time::Time;

@@ -17,9 +17,7 @@ impl Rng {
     pub fn new(seed: [u8; 32]) -> Self {
         let mut state = [0; 4];
         for (word, bytes) in state.iter_mut().zip(seed.chunks_exact(8)) {
-            *word = bytes
-                .iter()
-                .fold(0, |word, byte| (word << 8) | u64::from(*byte));
+            *word = bytes.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte));
         }
         // All zeros is the one state that the generator cannot leave.
         if state == [0; 4] {
@@ -97,10 +95,7 @@ mod tests {
             seen[rng.below(10)] += 1;
             assert!((0.0..1.0).contains(&rng.fraction()));
         }
-        assert!(
-            seen.iter().all(|count| (800..1200).contains(count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|count| (800..1200).contains(count)), "{seen:?}");
         assert_eq!(rng.below(0), 0);
     }
 }

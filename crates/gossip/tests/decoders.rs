@@ -12,19 +12,10 @@ fn decode_all(bytes: &[u8]) {
     }
     for compress in [false, true] {
         let mut stream = StreamBuffer::default();
-        let _ = stream.feed(
-            bytes,
-            &Envelope {
-                compress,
-                ..Envelope::default()
-            },
-        );
+        let _ = stream.feed(bytes, &Envelope { compress, ..Envelope::default() });
         assert!(stream.len() <= bytes.len());
     }
-    let ring = Envelope {
-        keyring: Some(Keyring::new(Key::new(&[1; 16]).expect("length"))),
-        ..Envelope::default()
-    };
+    let ring = Envelope { keyring: Some(Keyring::new(Key::new(&[1; 16]).expect("length"))), ..Envelope::default() };
     let _ = ring.open_packet(bytes);
     let _ = StreamBuffer::default().feed(bytes, &ring);
     let _ = Ping::decode(bytes);
@@ -65,21 +56,12 @@ fn samples() -> Vec<Vec<u8>> {
         status_ltimes: [("node-1".to_owned(), 3)].into(),
         left: vec!["node-2".into()],
         event_ltime: 4,
-        events: vec![SlotEvents {
-            ltime: 3,
-            events: vec![SlotEvent {
-                name: "e".into(),
-                payload: vec![1],
-            }],
-        }],
+        events: vec![SlotEvents { ltime: 3, events: vec![SlotEvent { name: "e".into(), payload: vec![1] }] }],
         query_ltime: 2,
     };
     let push_pull = PushPull {
         join: true,
-        nodes: vec![NodeState {
-            alive: alive.clone(),
-            state: StateCode::Alive,
-        }],
+        nodes: vec![NodeState { alive: alive.clone(), state: StateCode::Alive }],
         user_state: state.encode(),
     };
     let query = Query {
@@ -87,10 +69,7 @@ fn samples() -> Vec<Vec<u8>> {
         id: 4,
         source: address,
         source_node: "node-1".into(),
-        filters: Some(vec![Filter::Tag {
-            tag: "role".into(),
-            expr: "web".into(),
-        }]),
+        filters: Some(vec![Filter::Tag { tag: "role".into(), expr: "web".into() }]),
         flags: 1,
         relay_factor: 1,
         timeout: std::time::Duration::from_secs(1),
@@ -103,29 +82,17 @@ fn samples() -> Vec<Vec<u8>> {
         state.encode(),
         user_message(&query.encode()),
         join_compound(&[alive.encode(), user_message(&query.encode())]),
-        Ping {
-            seq: 1,
-            node: "node-2".into(),
-            source: Some(address),
-            source_node: "node-1".into(),
-        }
-        .encode(),
+        Ping { seq: 1, node: "node-2".into(), source: Some(address), source_node: "node-1".into() }.encode(),
     ];
     let mut rng = Rng::new([9; 32]);
     let envelope = Envelope::default();
     let sealed: Vec<Vec<u8>> = messages
         .iter()
         .flat_map(|message| {
-            [
-                envelope.seal_packet(message.clone(), true, &mut rng),
-                envelope.seal_stream(message, &mut rng),
-            ]
+            [envelope.seal_packet(message.clone(), true, &mut rng), envelope.seal_stream(message, &mut rng)]
         })
         .collect();
-    let bodies = messages
-        .iter()
-        .map(|message| message[1..].to_vec())
-        .collect();
+    let bodies = messages.iter().map(|message| message[1..].to_vec()).collect();
     [messages, sealed, bodies].concat()
 }
 

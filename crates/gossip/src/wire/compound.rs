@@ -21,9 +21,7 @@ pub fn join_compound(messages: &[Vec<u8>]) -> Vec<u8> {
 /// as memberlist does: the messages before it are whole.
 pub fn split_compound(body: &[u8]) -> Result<Vec<&[u8]>, WireError> {
     let (&count, rest) = body.split_first().ok_or(WireError::Truncated)?;
-    let (lengths, mut rest) = rest
-        .split_at_checked(2 * usize::from(count))
-        .ok_or(WireError::Truncated)?;
+    let (lengths, mut rest) = rest.split_at_checked(2 * usize::from(count)).ok_or(WireError::Truncated)?;
     let mut parts = Vec::with_capacity(usize::from(count));
     for length in lengths.chunks_exact(2) {
         let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
@@ -46,10 +44,7 @@ mod tests {
         let messages = vec![vec![1, 2, 3], vec![], vec![9; 300]];
         let bytes = join_compound(&messages);
         assert_eq!(split_compound(&bytes[1..]).unwrap(), messages);
-        assert_eq!(
-            split_compound(&bytes[1..bytes.len() - 1]).unwrap(),
-            &messages[..2]
-        );
+        assert_eq!(split_compound(&bytes[1..bytes.len() - 1]).unwrap(), &messages[..2]);
         assert_eq!(split_compound(&[]), Err(WireError::Truncated));
         assert_eq!(split_compound(&[2, 0, 1]), Err(WireError::Truncated));
     }

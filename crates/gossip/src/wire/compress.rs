@@ -17,9 +17,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// A compressed message, type byte included.
 pub fn compress(message: &[u8]) -> Vec<u8> {
     // The encoder writes into memory and its input is complete, so it has nothing to fail at.
-    let packed = Encoder::new(BitOrder::Lsb, LITERAL_BITS)
-        .encode(message)
-        .unwrap_or_default();
+    let packed = Encoder::new(BitOrder::Lsb, LITERAL_BITS).encode(message).unwrap_or_default();
     let mut writer = Writer::message(swim_type::COMPRESS);
     writer.map(2);
     writer.uint_field("Algo", u64::from(ALGO_LZW));
@@ -58,10 +56,7 @@ fn unpack(mut packed: &[u8], limit: usize) -> Result<Vec<u8>, WireError> {
         packed = &packed[result.consumed_in..];
         plain.extend_from_slice(&chunk[..result.consumed_out]);
         if plain.len() > limit {
-            return Err(WireError::Limit {
-                what: "decompressed message",
-                limit,
-            });
+            return Err(WireError::Limit { what: "decompressed message", limit });
         }
         match result.status {
             Ok(LzwStatus::Done) => return Ok(plain),
@@ -80,16 +75,9 @@ mod tests {
     /// Shows that messages of every kind of content come back, the code table's overflow included.
     #[test]
     fn packed_messages_unpack() {
-        let noise: Vec<u8> = (0..100_000u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(i / 7) >> 13) as u8)
-            .collect();
-        for message in [
-            vec![],
-            vec![1],
-            vec![0; 10_000],
-            b"gossip gossip gossip".to_vec(),
-            noise,
-        ] {
+        let noise: Vec<u8> =
+            (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(i / 7) >> 13) as u8).collect();
+        for message in [vec![], vec![1], vec![0; 10_000], b"gossip gossip gossip".to_vec(), noise] {
             let bytes = compress(&message);
             assert_eq!(bytes[0], swim_type::COMPRESS);
             let (plain, used) = decompress(&bytes[1..], 1 << 20).unwrap();
@@ -102,12 +90,6 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_at_the_limit() {
         let bytes = compress(&vec![0; 1 << 20]);
-        assert_eq!(
-            decompress(&bytes[1..], 1000),
-            Err(WireError::Limit {
-                what: "decompressed message",
-                limit: 1000
-            })
-        );
+        assert_eq!(decompress(&bytes[1..], 1000), Err(WireError::Limit { what: "decompressed message", limit: 1000 }));
     }
 }

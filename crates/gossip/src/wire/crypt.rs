@@ -51,18 +51,12 @@ impl std::fmt::Debug for Key {
 impl Key {
     /// A key of 16, 24 or 32 bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyringError> {
-        matches!(bytes.len(), 16 | 24 | 32)
-            .then(|| Self(bytes.to_vec()))
-            .ok_or(KeyringError::Length)
+        matches!(bytes.len(), 16 | 24 | 32).then(|| Self(bytes.to_vec())).ok_or(KeyringError::Length)
     }
 
     /// A key from its base64 form, as `serf keygen` prints it.
     pub fn from_base64(text: &str) -> Result<Self, KeyringError> {
-        Self::new(
-            &BASE64_STANDARD
-                .decode(text.trim())
-                .map_err(|_| KeyringError::Base64)?,
-        )
+        Self::new(&BASE64_STANDARD.decode(text.trim()).map_err(|_| KeyringError::Base64)?)
     }
 
     /// The base64 form.
@@ -78,36 +72,18 @@ impl Key {
     fn seal(&self, nonce: &[u8; NONCE_BYTES], plain: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
         let payload = Payload { msg: plain, aad };
         match self.0.len() {
-            16 => Aes128Gcm::new_from_slice(&self.0)
-                .ok()?
-                .encrypt(nonce.into(), payload)
-                .ok(),
-            24 => AesGcm::<Aes192, U12>::new_from_slice(&self.0)
-                .ok()?
-                .encrypt(nonce.into(), payload)
-                .ok(),
-            _ => Aes256Gcm::new_from_slice(&self.0)
-                .ok()?
-                .encrypt(nonce.into(), payload)
-                .ok(),
+            16 => Aes128Gcm::new_from_slice(&self.0).ok()?.encrypt(nonce.into(), payload).ok(),
+            24 => AesGcm::<Aes192, U12>::new_from_slice(&self.0).ok()?.encrypt(nonce.into(), payload).ok(),
+            _ => Aes256Gcm::new_from_slice(&self.0).ok()?.encrypt(nonce.into(), payload).ok(),
         }
     }
 
     fn open(&self, nonce: &[u8; NONCE_BYTES], sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
         let payload = Payload { msg: sealed, aad };
         match self.0.len() {
-            16 => Aes128Gcm::new_from_slice(&self.0)
-                .ok()?
-                .decrypt(nonce.into(), payload)
-                .ok(),
-            24 => AesGcm::<Aes192, U12>::new_from_slice(&self.0)
-                .ok()?
-                .decrypt(nonce.into(), payload)
-                .ok(),
-            _ => Aes256Gcm::new_from_slice(&self.0)
-                .ok()?
-                .decrypt(nonce.into(), payload)
-                .ok(),
+            16 => Aes128Gcm::new_from_slice(&self.0).ok()?.decrypt(nonce.into(), payload).ok(),
+            24 => AesGcm::<Aes192, U12>::new_from_slice(&self.0).ok()?.decrypt(nonce.into(), payload).ok(),
+            _ => Aes256Gcm::new_from_slice(&self.0).ok()?.decrypt(nonce.into(), payload).ok(),
         }
     }
 }
@@ -121,9 +97,7 @@ pub struct Keyring {
 impl Keyring {
     /// A ring with one key.
     pub fn new(primary: Key) -> Self {
-        Self {
-            keys: vec![primary],
-        }
+        Self { keys: vec![primary] }
     }
 
     /// The keys, primary first.
@@ -150,11 +124,7 @@ impl Keyring {
 
     /// Makes an installed key the primary.
     pub fn use_key(&mut self, key: &Key) -> Result<(), KeyringError> {
-        let at = self
-            .keys
-            .iter()
-            .position(|installed| installed == key)
-            .ok_or(KeyringError::Missing)?;
+        let at = self.keys.iter().position(|installed| installed == key).ok_or(KeyringError::Missing)?;
         let key = self.keys.remove(at);
         self.keys.insert(0, key);
         Ok(())
@@ -189,11 +159,7 @@ impl Keyring {
         let mut bytes = vec![byte];
         bytes.extend_from_slice(&nonce);
         // AES-GCM fails only beyond 64 GiB; every message here is bounded by `STREAM_BYTES_MAX`.
-        bytes.extend(
-            self.primary()
-                .seal(&nonce, message, aad)
-                .unwrap_or_default(),
-        );
+        bytes.extend(self.primary().seal(&nonce, message, aad).unwrap_or_default());
         bytes
     }
 
@@ -203,14 +169,8 @@ impl Keyring {
         if version > VERSION_PLAIN || rest.len() < NONCE_BYTES + TAG_BYTES {
             return Err(WireError::Decrypt);
         }
-        let (nonce, body) = rest
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(WireError::Truncated)?;
-        let mut plain = self
-            .keys
-            .iter()
-            .find_map(|key| key.open(nonce, body, aad))
-            .ok_or(WireError::Decrypt)?;
+        let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(WireError::Truncated)?;
+        let mut plain = self.keys.iter().find_map(|key| key.open(nonce, body, aad)).ok_or(WireError::Decrypt)?;
         if version == VERSION_PADDED {
             let padding = usize::from(*plain.last().ok_or(WireError::Decrypt)?);
             let length = plain.len().checked_sub(padding).ok_or(WireError::Decrypt)?;
@@ -239,11 +199,7 @@ impl EncryptionVersion {
 
     /// Bytes of a sealed message of `len` plain bytes.
     pub(super) fn sealed_len(self, len: usize) -> usize {
-        let padding = if self == Self::Padded {
-            BLOCK_BYTES - len % BLOCK_BYTES
-        } else {
-            0
-        };
+        let padding = if self == Self::Padded { BLOCK_BYTES - len % BLOCK_BYTES } else { 0 };
         1 + NONCE_BYTES + len + padding + TAG_BYTES
     }
 }

@@ -53,11 +53,7 @@ impl LeaveIntent {
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let mut leave = Self {
-            ltime: 0,
-            node: String::new(),
-            prune: false,
-        };
+        let mut leave = Self { ltime: 0, node: String::new(), prune: false };
         Reader::new(body).fields(|field, reader| {
             match field {
                 b"LTime" => leave.ltime = lamport(reader)?,

@@ -21,14 +21,8 @@ pub struct ConflictMember {
 }
 
 impl ConflictMember {
-    const VERSION_FIELDS: [&'static str; 6] = [
-        "ProtocolMin",
-        "ProtocolMax",
-        "ProtocolCur",
-        "DelegateMin",
-        "DelegateMax",
-        "DelegateCur",
-    ];
+    const VERSION_FIELDS: [&'static str; 6] =
+        ["ProtocolMin", "ProtocolMax", "ProtocolCur", "DelegateMin", "DelegateMax", "DelegateCur"];
 
     /// The message, type byte included; `None` is "I know no such member".
     pub fn encode(member: Option<&Self>) -> Vec<u8> {
@@ -147,9 +141,8 @@ impl KeyReply {
                 b"Result" => reply.result = reader.bool()?,
                 b"Message" => reply.message = reader.text("message", USER_EVENT_BYTES_MAX)?,
                 b"Keys" => {
-                    reply.keys = (0..reader.array()?)
-                        .map(|_| reader.text("key", KEY_TEXT_MAX))
-                        .collect::<Result<_, _>>()?;
+                    reply.keys =
+                        (0..reader.array()?).map(|_| reader.text("key", KEY_TEXT_MAX)).collect::<Result<_, _>>()?;
                 }
                 b"PrimaryKey" => reply.primary = reader.text("key", KEY_TEXT_MAX)?,
                 _ => return Ok(false),

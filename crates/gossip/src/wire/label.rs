@@ -24,16 +24,10 @@ pub(super) fn label_header(label: &str) -> Vec<u8> {
 /// Takes the label off, which has to be `label`; gives the bytes after it.
 pub(super) fn strip_label<'a>(bytes: &'a [u8], label: &str) -> Result<&'a [u8], WireError> {
     if bytes.first() != Some(&swim_type::LABEL) {
-        return if label.is_empty() {
-            Ok(bytes)
-        } else {
-            Err(WireError::Label)
-        };
+        return if label.is_empty() { Ok(bytes) } else { Err(WireError::Label) };
     }
     let length = usize::from(*bytes.get(1).ok_or(WireError::Truncated)?);
-    let (found, rest) = bytes[2..]
-        .split_at_checked(length)
-        .ok_or(WireError::Truncated)?;
+    let (found, rest) = bytes[2..].split_at_checked(length).ok_or(WireError::Truncated)?;
     if found.is_empty() || found != label.as_bytes() {
         return Err(WireError::Label);
     }

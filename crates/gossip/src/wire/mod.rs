@@ -31,8 +31,8 @@ pub use serf::{serf_type, user_message};
 pub use state::{SerfState, SlotEvent, SlotEvents, UserEvent};
 pub use stream::{Feed, StreamBuffer, StreamMessage};
 pub use swim::{
-    Ack, Alive, Dead, ErrorReply, IndirectPing, Nack, NodeState, Ping, PushPull, StateCode,
-    Suspect, address_bytes, address_from_bytes, is_unusable, swim_type,
+    Ack, Alive, Dead, ErrorReply, IndirectPing, Nack, NodeState, Ping, PushPull, StateCode, Suspect, address_bytes,
+    address_from_bytes, is_unusable, swim_type,
 };
 pub use tags::{Tags, decode_tags, encode_tags};
 

@@ -173,10 +173,7 @@ impl<'a> Reader<'a> {
 
     /// A big-endian unsigned number of `width` bytes (1 to 8).
     fn number(&mut self, width: usize) -> Result<u64, WireError> {
-        Ok(self
-            .take(width)?
-            .iter()
-            .fold(0, |value, byte| (value << 8) | u64::from(*byte)))
+        Ok(self.take(width)?.iter().fold(0, |value, byte| (value << 8) | u64::from(*byte)))
     }
 
     fn length(&mut self, width: usize) -> Result<usize, WireError> {
@@ -200,17 +197,10 @@ impl<'a> Reader<'a> {
             0xdf => self.length(4)?,
             0xc0 => 0,
             marker => {
-                return Err(WireError::Kind {
-                    expected: "map",
-                    marker,
-                });
+                return Err(WireError::Kind { expected: "map", marker });
             }
         };
-        if len > self.rest().len() / 2 {
-            Err(WireError::Truncated)
-        } else {
-            Ok(len)
-        }
+        if len > self.rest().len() / 2 { Err(WireError::Truncated) } else { Ok(len) }
     }
 
     /// Number of values of the array that starts here; nil is an empty array. Never more than the rest can hold.
@@ -221,17 +211,10 @@ impl<'a> Reader<'a> {
             0xdd => self.length(4)?,
             0xc0 => 0,
             marker => {
-                return Err(WireError::Kind {
-                    expected: "array",
-                    marker,
-                });
+                return Err(WireError::Kind { expected: "array", marker });
             }
         };
-        if len > self.rest().len() {
-            Err(WireError::Truncated)
-        } else {
-            Ok(len)
-        }
+        if len > self.rest().len() { Err(WireError::Truncated) } else { Ok(len) }
     }
 
     /// Text or bytes of any marker; nil is empty.
@@ -243,10 +226,7 @@ impl<'a> Reader<'a> {
             0xdb | 0xc6 => self.length(4)?,
             0xc0 => 0,
             marker => {
-                return Err(WireError::Kind {
-                    expected: "raw",
-                    marker,
-                });
+                return Err(WireError::Kind { expected: "raw", marker });
             }
         };
         self.take(len)
@@ -285,10 +265,7 @@ impl<'a> Reader<'a> {
             0xd2 => i64::from(self.number(4)? as u32 as i32),
             0xd3 => self.number(8)? as i64,
             marker => {
-                return Err(WireError::Kind {
-                    expected: "number",
-                    marker,
-                });
+                return Err(WireError::Kind { expected: "number", marker });
             }
         };
         u64::try_from(value).map_err(|_| WireError::Range { field })
@@ -314,10 +291,7 @@ impl<'a> Reader<'a> {
         match self.byte()? {
             0xc2 | 0xc0 => Ok(false),
             0xc3 => Ok(true),
-            marker => Err(WireError::Kind {
-                expected: "bool",
-                marker,
-            }),
+            marker => Err(WireError::Kind { expected: "bool", marker }),
         }
     }
 
@@ -383,10 +357,7 @@ impl<'a> Reader<'a> {
                     0
                 }
                 marker => {
-                    return Err(WireError::Kind {
-                        expected: "value",
-                        marker,
-                    });
+                    return Err(WireError::Kind { expected: "value", marker });
                 }
             };
             self.take(width)?;
@@ -420,18 +391,7 @@ mod tests {
     /// Shows that each value comes back as written, and in the old format's markers.
     #[test]
     fn values_round_trip() {
-        for value in [
-            0,
-            1,
-            127,
-            128,
-            255,
-            256,
-            65_535,
-            65_536,
-            u64::from(u32::MAX),
-            u64::MAX,
-        ] {
+        for value in [0, 1, 127, 128, 255, 256, 65_535, 65_536, u64::from(u32::MAX), u64::MAX] {
             let mut writer = Writer::new();
             writer.uint(value);
             assert_eq!(Reader::new(&writer.finish()).uint("n"), Ok(value));
@@ -440,11 +400,7 @@ mod tests {
             let mut writer = Writer::new();
             writer.raw(&vec![7; len]);
             let bytes = writer.finish();
-            assert!(
-                matches!(bytes[0], 0xa0..=0xbf | 0xda | 0xdb),
-                "old raw only, got {:#x}",
-                bytes[0]
-            );
+            assert!(matches!(bytes[0], 0xa0..=0xbf | 0xda | 0xdb), "old raw only, got {:#x}", bytes[0]);
             assert_eq!(Reader::new(&bytes).raw().map(<[u8]>::len), Ok(len));
         }
         let mut writer = Writer::new();
@@ -455,34 +411,18 @@ mod tests {
     /// Shows that a header that promises more than the input holds is refused before anything is allocated.
     #[test]
     fn a_lying_length_is_truncated() {
-        for bytes in [
-            &[0xdd, 0xff, 0xff, 0xff, 0xff][..],
-            &[0xdf, 0xff, 0xff, 0xff, 0xff],
-            &[0xdb, 0xff, 0, 0, 0],
-        ] {
+        for bytes in [&[0xdd, 0xff, 0xff, 0xff, 0xff][..], &[0xdf, 0xff, 0xff, 0xff, 0xff], &[0xdb, 0xff, 0, 0, 0]] {
             assert_eq!(Reader::new(bytes).skip(), Err(WireError::Truncated));
         }
-        assert_eq!(
-            Reader::new(&[0xdd, 0, 0, 1, 0, 1]).array(),
-            Err(WireError::Truncated)
-        );
-        assert_eq!(
-            Reader::new(&[0xdf, 0, 0, 1, 0, 1]).map(),
-            Err(WireError::Truncated)
-        );
+        assert_eq!(Reader::new(&[0xdd, 0, 0, 1, 0, 1]).array(), Err(WireError::Truncated));
+        assert_eq!(Reader::new(&[0xdf, 0, 0, 1, 0, 1]).map(), Err(WireError::Truncated));
     }
 
     /// Shows that negative numbers do not become huge ones.
     #[test]
     fn negative_is_out_of_range() {
-        assert_eq!(
-            Reader::new(&[0xff]).uint("n"),
-            Err(WireError::Range { field: "n" })
-        );
-        assert_eq!(
-            Reader::new(&[0xd1, 0xff, 0x00]).uint("n"),
-            Err(WireError::Range { field: "n" })
-        );
+        assert_eq!(Reader::new(&[0xff]).uint("n"), Err(WireError::Range { field: "n" }));
+        assert_eq!(Reader::new(&[0xd1, 0xff, 0x00]).uint("n"), Err(WireError::Range { field: "n" }));
         assert_eq!(Reader::new(&[0xd0, 0x05]).uint("n"), Ok(5));
     }
 

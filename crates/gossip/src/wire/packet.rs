@@ -2,9 +2,7 @@
 
 use super::crypt::NONCE_BYTES;
 use super::label::{label_header, label_overhead, strip_label};
-use super::{
-    EncryptionVersion, Keyring, WireError, compress, decompress, split_compound, swim_type,
-};
+use super::{EncryptionVersion, Keyring, WireError, compress, decompress, split_compound, swim_type};
 use crate::limits::{PACKET_BYTES_MAX, PACKET_DEPTH_MAX, PACKET_PARTS_MAX, PACKET_PLAIN_BYTES_MAX};
 use crate::rng::Rng;
 
@@ -58,11 +56,7 @@ impl Default for Envelope {
 impl Envelope {
     /// Bytes that messages in one compound may take together, headers of each included.
     pub fn room(&self) -> usize {
-        let sealed = if self.keyring.is_some() {
-            self.encryption.overhead()
-        } else {
-            0
-        };
+        let sealed = if self.keyring.is_some() { self.encryption.overhead() } else { 0 };
         PACKET_BYTES_MAX - COMPOUND_BYTES - CRC_BYTES - sealed - label_overhead(&self.label)
     }
 
@@ -118,10 +112,7 @@ impl Envelope {
             }
             plain = rest;
         }
-        let mut unfold = Unfold {
-            parts: Vec::new(),
-            bytes_left: PACKET_PLAIN_BYTES_MAX,
-        };
+        let mut unfold = Unfold { parts: Vec::new(), bytes_left: PACKET_PLAIN_BYTES_MAX };
         unfold.message(plain, 0)?;
         Ok(unfold.parts)
     }
@@ -142,30 +133,21 @@ struct Unfold {
 impl Unfold {
     fn message(&mut self, message: &[u8], depth: usize) -> Result<(), WireError> {
         if depth > PACKET_DEPTH_MAX {
-            return Err(WireError::Limit {
-                what: "nesting",
-                limit: PACKET_DEPTH_MAX,
-            });
+            return Err(WireError::Limit { what: "nesting", limit: PACKET_DEPTH_MAX });
         }
         let (&kind, body) = message.split_first().ok_or(WireError::Truncated)?;
         match kind {
-            swim_type::COMPOUND => split_compound(body)?
-                .into_iter()
-                .try_for_each(|part| self.message(part, depth + 1)),
+            swim_type::COMPOUND => split_compound(body)?.into_iter().try_for_each(|part| self.message(part, depth + 1)),
             swim_type::COMPRESS => {
                 let (plain, _) = decompress(body, self.bytes_left)?;
                 self.bytes_left -= plain.len();
                 self.message(&plain, depth + 1)
             }
-            _ if self.parts.len() >= PACKET_PARTS_MAX => Err(WireError::Limit {
-                what: "messages in a packet",
-                limit: PACKET_PARTS_MAX,
-            }),
+            _ if self.parts.len() >= PACKET_PARTS_MAX => {
+                Err(WireError::Limit { what: "messages in a packet", limit: PACKET_PARTS_MAX })
+            }
             _ => {
-                self.parts.push(Part {
-                    kind,
-                    body: body.to_vec(),
-                });
+                self.parts.push(Part { kind, body: body.to_vec() });
                 Ok(())
             }
         }
@@ -179,13 +161,7 @@ mod tests {
 
     fn envelopes() -> Vec<Envelope> {
         let ring = Keyring::new(Key::new(&[4; 32]).unwrap());
-        let mut envelopes = vec![
-            Envelope::default(),
-            Envelope {
-                compress: false,
-                ..Envelope::default()
-            },
-        ];
+        let mut envelopes = vec![Envelope::default(), Envelope { compress: false, ..Envelope::default() }];
         for label in ["", "blue"] {
             for encryption in [EncryptionVersion::Padded, EncryptionVersion::Plain] {
                 envelopes.push(Envelope {
@@ -208,15 +184,9 @@ mod tests {
             for checksum in [false, true] {
                 let bytes = envelope.seal_packet(join_compound(&messages), checksum, &mut rng);
                 let parts = envelope.open_packet(&bytes).unwrap();
-                let found: Vec<Vec<u8>> = parts
-                    .iter()
-                    .map(|part| [&[part.kind], &part.body[..]].concat())
-                    .collect();
+                let found: Vec<Vec<u8>> = parts.iter().map(|part| [&[part.kind], &part.body[..]].concat()).collect();
                 assert_eq!(found, messages);
-                let other = Envelope {
-                    label: "red".to_owned(),
-                    ..envelope.clone()
-                };
+                let other = Envelope { label: "red".to_owned(), ..envelope.clone() };
                 assert_eq!(other.open_packet(&bytes), Err(WireError::Label));
             }
         }
@@ -227,28 +197,18 @@ mod tests {
     fn plain_is_refused_when_there_are_keys() {
         let mut rng = Rng::new([1; 32]);
         let bytes = Envelope::default().seal_packet(vec![3, 1, 2, 0xc0, 5], false, &mut rng);
-        let strict = Envelope {
-            keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())),
-            ..Envelope::default()
-        };
+        let strict = Envelope { keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())), ..Envelope::default() };
         assert_eq!(strict.open_packet(&bytes), Err(WireError::Decrypt));
-        let moving = Envelope {
-            verify_incoming: false,
-            ..strict
-        };
+        let moving = Envelope { verify_incoming: false, ..strict };
         assert_eq!(moving.open_packet(&bytes).map(|parts| parts.len()), Ok(1));
     }
 
     /// Shows that a flipped bit is noticed by the checksum.
     #[test]
     fn damage_is_noticed() {
-        let mut bytes =
-            Envelope::default().seal_packet(vec![3, 1, 2, 9], true, &mut Rng::new([1; 32]));
+        let mut bytes = Envelope::default().seal_packet(vec![3, 1, 2, 9], true, &mut Rng::new([1; 32]));
         *bytes.last_mut().unwrap() ^= 1;
-        assert_eq!(
-            Envelope::default().open_packet(&bytes),
-            Err(WireError::Checksum)
-        );
+        assert_eq!(Envelope::default().open_packet(&bytes), Err(WireError::Checksum));
     }
 
     /// Shows that nesting is bounded: a compound that holds itself many times over is refused.
@@ -258,22 +218,13 @@ mod tests {
         for _ in 0..8 {
             message = join_compound(&[message]);
         }
-        let limit = WireError::Limit {
-            what: "nesting",
-            limit: PACKET_DEPTH_MAX,
-        };
+        let limit = WireError::Limit { what: "nesting", limit: PACKET_DEPTH_MAX };
         assert_eq!(Envelope::default().open_packet(&message), Err(limit));
         let mut bomb = vec![vec![3]; 255];
         for _ in 0..2 {
             bomb = vec![join_compound(&bomb); 60];
         }
-        let limit = WireError::Limit {
-            what: "messages in a packet",
-            limit: PACKET_PARTS_MAX,
-        };
-        assert_eq!(
-            Envelope::default().open_packet(&join_compound(&bomb)),
-            Err(limit)
-        );
+        let limit = WireError::Limit { what: "messages in a packet", limit: PACKET_PARTS_MAX };
+        assert_eq!(Envelope::default().open_packet(&join_compound(&bomb)), Err(limit));
     }
 }

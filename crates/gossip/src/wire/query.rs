@@ -44,10 +44,7 @@ impl Filter {
         let (&kind, body) = bytes.split_first().ok_or(WireError::Truncated)?;
         let mut reader = Reader::new(body);
         match kind {
-            0 => (0..reader.array()?)
-                .map(|_| name(&mut reader))
-                .collect::<Result<_, _>>()
-                .map(Self::Nodes),
+            0 => (0..reader.array()?).map(|_| name(&mut reader)).collect::<Result<_, _>>().map(Self::Nodes),
             1 => {
                 let (mut tag, mut expr) = (String::new(), String::new());
                 reader.fields(|field, reader| {
@@ -108,15 +105,10 @@ impl Query {
         writer.text("Filters");
         let filters = self.filters.as_deref().unwrap_or_default();
         writer.array(filters.len());
-        filters
-            .iter()
-            .for_each(|filter| writer.raw(&filter.encode()));
+        filters.iter().for_each(|filter| writer.raw(&filter.encode()));
         writer.uint_field("Flags", u64::from(self.flags));
         writer.uint_field("RelayFactor", u64::from(self.relay_factor));
-        writer.uint_field(
-            "Timeout",
-            u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX >> 1),
-        );
+        writer.uint_field("Timeout", u64::try_from(self.timeout.as_nanos()).unwrap_or(u64::MAX >> 1));
         writer.raw_field("Name", self.name.as_bytes());
         writer.raw_field("Payload", &self.payload);
         writer.finish()
@@ -127,8 +119,7 @@ impl Query {
         let (mut ltime, mut id, mut source_node, mut flags) = (0, 0, String::new(), 0);
         let (mut addr, mut port): (&[u8], u16) = (&[], 0);
         let (mut relay_factor, mut timeout) = (0, 0);
-        let (mut query_name, mut payload, mut filters) =
-            (String::new(), Vec::new(), Some(Vec::new()));
+        let (mut query_name, mut payload, mut filters) = (String::new(), Vec::new(), Some(Vec::new()));
         Reader::new(body).fields(|field, reader| {
             match field {
                 b"LTime" => ltime = lamport(reader)?,
@@ -165,19 +156,10 @@ impl Query {
 pub(super) fn decode_filters(reader: &mut Reader<'_>) -> Result<Option<Vec<Filter>>, WireError> {
     let len = reader.array()?;
     if len > FILTERS_MAX {
-        return Err(WireError::Limit {
-            what: "filters",
-            limit: FILTERS_MAX,
-        });
+        return Err(WireError::Limit { what: "filters", limit: FILTERS_MAX });
     }
-    let raw = (0..len)
-        .map(|_| reader.raw())
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(raw
-        .into_iter()
-        .map(Filter::decode)
-        .collect::<Result<_, _>>()
-        .ok())
+    let raw = (0..len).map(|_| reader.raw()).collect::<Result<Vec<_>, _>>()?;
+    Ok(raw.into_iter().map(Filter::decode).collect::<Result<_, _>>().ok())
 }
 
 /// An ack of, or an answer to, a query.
@@ -210,22 +192,14 @@ impl QueryResponse {
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let mut response = Self {
-            ltime: 0,
-            id: 0,
-            from: String::new(),
-            flags: 0,
-            payload: Vec::new(),
-        };
+        let mut response = Self { ltime: 0, id: 0, from: String::new(), flags: 0, payload: Vec::new() };
         Reader::new(body).fields(|field, reader| {
             match field {
                 b"LTime" => response.ltime = lamport(reader)?,
                 b"ID" => response.id = reader.u32("ID")?,
                 b"From" => response.from = name(reader)?,
                 b"Flags" => response.flags = reader.u32("Flags")?,
-                b"Payload" => {
-                    response.payload = reader.bytes("response payload", PACKET_PLAIN_BYTES_MAX)?
-                }
+                b"Payload" => response.payload = reader.bytes("response payload", PACKET_PLAIN_BYTES_MAX)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -277,12 +251,6 @@ impl RelayHeader {
             }
             Ok(true)
         })?;
-        Ok((
-            Self {
-                address: SocketAddr::new(address_from_bytes(addr)?, port),
-                node,
-            },
-            reader.rest(),
-        ))
+        Ok((Self { address: SocketAddr::new(address_from_bytes(addr)?, port), node }, reader.rest()))
     }
 }

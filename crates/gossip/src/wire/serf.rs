@@ -52,23 +52,11 @@ mod tests {
     /// Shows that every message comes back as it was written.
     #[test]
     fn messages_round_trip() {
-        let leave = LeaveIntent {
-            ltime: 7,
-            node: "a".into(),
-            prune: true,
-        };
+        let leave = LeaveIntent { ltime: 7, node: "a".into(), prune: true };
         assert_eq!(LeaveIntent::decode(&leave.encode()[1..]).unwrap(), leave);
-        let join = JoinIntent {
-            ltime: 8,
-            node: "b".into(),
-        };
+        let join = JoinIntent { ltime: 8, node: "b".into() };
         assert_eq!(JoinIntent::decode(&join.encode()[1..]).unwrap(), join);
-        let event = UserEvent {
-            ltime: 9,
-            name: "deploy".into(),
-            payload: vec![0, 255],
-            coalesce: true,
-        };
+        let event = UserEvent { ltime: 9, name: "deploy".into(), payload: vec![0, 255], coalesce: true };
         assert_eq!(UserEvent::decode(&event.encode()[1..]).unwrap(), event);
         let query = Query {
             ltime: 1,
@@ -77,10 +65,7 @@ mod tests {
             source_node: "a".into(),
             filters: Some(vec![
                 Filter::Nodes(vec!["a".into(), "b".into()]),
-                Filter::Tag {
-                    tag: "role".into(),
-                    expr: "^web".into(),
-                },
+                Filter::Tag { tag: "role".into(), expr: "^web".into() },
             ]),
             flags: FLAG_ACK,
             relay_factor: 3,
@@ -89,54 +74,23 @@ mod tests {
             payload: vec![1],
         };
         assert_eq!(Query::decode(&query.encode()[1..]).unwrap(), query);
-        let response = QueryResponse {
-            ltime: 1,
-            id: 77,
-            from: "b".into(),
-            flags: 0,
-            payload: vec![5; 40],
-        };
-        assert_eq!(
-            QueryResponse::decode(&response.encode()[1..]).unwrap(),
-            response
-        );
-        let header = RelayHeader {
-            address: address(),
-            node: "a".into(),
-        };
+        let response = QueryResponse { ltime: 1, id: 77, from: "b".into(), flags: 0, payload: vec![5; 40] };
+        assert_eq!(QueryResponse::decode(&response.encode()[1..]).unwrap(), response);
+        let header = RelayHeader { address: address(), node: "a".into() };
         let relay = header.encode(&response.encode());
-        assert_eq!(
-            RelayHeader::decode(&relay[1..]).unwrap(),
-            (header, &response.encode()[..])
-        );
+        assert_eq!(RelayHeader::decode(&relay[1..]).unwrap(), (header, &response.encode()[..]));
         let state = SerfState {
             ltime: 5,
             status_ltimes: BTreeMap::from([("a".into(), 3), ("b".into(), 4)]),
             left: vec!["b".into()],
             event_ltime: 6,
-            events: vec![SlotEvents {
-                ltime: 5,
-                events: vec![SlotEvent {
-                    name: "x".into(),
-                    payload: vec![],
-                }],
-            }],
+            events: vec![SlotEvents { ltime: 5, events: vec![SlotEvent { name: "x".into(), payload: vec![] }] }],
             query_ltime: 2,
         };
         assert_eq!(SerfState::decode(&state.encode()).unwrap(), state);
-        let reply = KeyReply {
-            result: true,
-            message: "m".into(),
-            keys: vec!["k".into()],
-            primary: "k".into(),
-        };
+        let reply = KeyReply { result: true, message: "m".into(), keys: vec!["k".into()], primary: "k".into() };
         assert_eq!(KeyReply::decode(&reply.encode()).unwrap(), reply);
-        assert_eq!(
-            KeyRequest::decode(&KeyRequest { key: vec![1; 32] }.encode())
-                .unwrap()
-                .key,
-            vec![1; 32]
-        );
+        assert_eq!(KeyRequest::decode(&KeyRequest { key: vec![1; 32] }.encode()).unwrap().key, vec![1; 32]);
         let member = ConflictMember {
             name: "a".into(),
             address: address(),
@@ -144,14 +98,8 @@ mod tests {
             status: 1,
             versions: [1, 5, 2, 2, 5, 4],
         };
-        assert_eq!(
-            ConflictMember::decode_address(&ConflictMember::encode(Some(&member))),
-            Ok(Some(address()))
-        );
-        assert_eq!(
-            ConflictMember::decode_address(&ConflictMember::encode(None)),
-            Ok(None)
-        );
+        assert_eq!(ConflictMember::decode_address(&ConflictMember::encode(Some(&member))), Ok(Some(address())));
+        assert_eq!(ConflictMember::decode_address(&ConflictMember::encode(None)), Ok(None));
     }
 
     /// Shows that a filter of a kind that we do not know matches nobody rather than everybody.
@@ -166,13 +114,7 @@ mod tests {
     /// Shows that a time at the end of the clock is refused.
     #[test]
     fn the_end_of_time_is_refused() {
-        let join = JoinIntent {
-            ltime: LAMPORT_MAX,
-            node: "b".into(),
-        };
-        assert_eq!(
-            JoinIntent::decode(&join.encode()[1..]),
-            Err(WireError::Range { field: "LTime" })
-        );
+        let join = JoinIntent { ltime: LAMPORT_MAX, node: "b".into() };
+        assert_eq!(JoinIntent::decode(&join.encode()[1..]), Err(WireError::Range { field: "LTime" }));
     }
 }

@@ -33,19 +33,12 @@ impl UserEvent {
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let mut event = Self {
-            ltime: 0,
-            name: String::new(),
-            payload: Vec::new(),
-            coalesce: false,
-        };
+        let mut event = Self { ltime: 0, name: String::new(), payload: Vec::new(), coalesce: false };
         Reader::new(body).fields(|field, reader| {
             match field {
                 b"LTime" => event.ltime = lamport(reader)?,
                 b"Name" => event.name = reader.text("event name", USER_EVENT_BYTES_MAX)?,
-                b"Payload" => {
-                    event.payload = reader.bytes("event payload", USER_EVENT_BYTES_MAX)?
-                }
+                b"Payload" => event.payload = reader.bytes("event payload", USER_EVENT_BYTES_MAX)?,
                 b"CC" => event.coalesce = reader.bool()?,
                 _ => return Ok(false),
             }
@@ -155,11 +148,7 @@ impl SerfState {
 }
 
 fn limited(len: usize, limit: usize, what: &'static str) -> Result<usize, WireError> {
-    if len > limit {
-        Err(WireError::Limit { what, limit })
-    } else {
-        Ok(len)
-    }
+    if len > limit { Err(WireError::Limit { what, limit }) } else { Ok(len) }
 }
 
 /// Most slots of another's buffer; its operator may have made it larger than ours.
@@ -191,10 +180,7 @@ fn decode_slots(reader: &mut Reader<'_>) -> Result<Vec<SlotEvents>, WireError> {
 }
 
 fn decode_slot_event(reader: &mut Reader<'_>) -> Result<SlotEvent, WireError> {
-    let mut event = SlotEvent {
-        name: String::new(),
-        payload: Vec::new(),
-    };
+    let mut event = SlotEvent { name: String::new(), payload: Vec::new() };
     reader.fields(|field, reader| {
         match field {
             b"Name" => event.name = reader.text("event name", USER_EVENT_BYTES_MAX)?,

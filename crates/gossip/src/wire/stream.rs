@@ -3,9 +3,7 @@
 use super::label::{label_header, strip_label};
 use super::packet::nonce;
 use super::swim::PushPullProgress;
-use super::{
-    Ack, Envelope, ErrorReply, Ping, PushPull, Reader, WireError, compress, decompress, swim_type,
-};
+use super::{Ack, Envelope, ErrorReply, Ping, PushPull, Reader, WireError, compress, decompress, swim_type};
 use crate::limits::{STREAM_BYTES_MAX, STREAM_PLAIN_BYTES_MAX};
 use crate::rng::Rng;
 
@@ -40,11 +38,7 @@ impl Envelope {
     /// A stream message around `message` (type byte included).
     pub fn seal_stream(&self, message: &[u8], rng: &mut Rng) -> Vec<u8> {
         // Always compressed when compression is on, even where that is larger, as memberlist does.
-        let body = if self.compress {
-            compress(message)
-        } else {
-            message.to_vec()
-        };
+        let body = if self.compress { compress(message) } else { message.to_vec() };
         let mut bytes = label_header(&self.label);
         let Some(ring) = self.sealing_ring() else {
             bytes.extend(body);
@@ -81,10 +75,7 @@ impl StreamBuffer {
     /// Takes the next bytes. After an error or a message the stream has nothing more to say.
     pub fn feed(&mut self, chunk: &[u8], envelope: &Envelope) -> Result<Feed, WireError> {
         if self.bytes.len() + chunk.len() > STREAM_BYTES_MAX {
-            return Err(WireError::Limit {
-                what: "stream message",
-                limit: STREAM_BYTES_MAX,
-            });
+            return Err(WireError::Limit { what: "stream message", limit: STREAM_BYTES_MAX });
         }
         self.bytes.extend_from_slice(chunk);
         match read(&self.bytes, &mut self.progress, envelope) {
@@ -96,11 +87,7 @@ impl StreamBuffer {
 }
 
 /// Reads the message at the start of `bytes`; [`WireError::Truncated`] when more has to come.
-fn read(
-    bytes: &[u8],
-    progress: &mut PushPullProgress,
-    envelope: &Envelope,
-) -> Result<StreamMessage, WireError> {
+fn read(bytes: &[u8], progress: &mut PushPullProgress, envelope: &Envelope) -> Result<StreamMessage, WireError> {
     if bytes.is_empty() {
         return Err(WireError::Truncated);
     }
@@ -111,26 +98,17 @@ fn read(
         return message(&plain, &mut PushPullProgress::default()).map_err(never_comes);
     }
     if envelope.keyring.is_some() && envelope.verify_incoming {
-        return Err(if inner.is_empty() {
-            WireError::Truncated
-        } else {
-            WireError::Decrypt
-        });
+        return Err(if inner.is_empty() { WireError::Truncated } else { WireError::Decrypt });
     }
     message(inner, progress)
 }
 
 fn open(inner: &[u8], envelope: &Envelope) -> Result<Vec<u8>, WireError> {
     let ring = envelope.keyring.as_ref().ok_or(WireError::NoKey)?;
-    let (head, rest) = inner
-        .split_first_chunk::<SEALED_HEADER_BYTES>()
-        .ok_or(WireError::Truncated)?;
+    let (head, rest) = inner.split_first_chunk::<SEALED_HEADER_BYTES>().ok_or(WireError::Truncated)?;
     let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
     if length > STREAM_BYTES_MAX {
-        return Err(WireError::Limit {
-            what: "stream message",
-            limit: STREAM_BYTES_MAX,
-        });
+        return Err(WireError::Limit { what: "stream message", limit: STREAM_BYTES_MAX });
     }
     let sealed = rest.get(..length).ok_or(WireError::Truncated)?;
     let aad = [&head[..], envelope.label.as_bytes()].concat();
@@ -139,10 +117,7 @@ fn open(inner: &[u8], envelope: &Envelope) -> Result<Vec<u8>, WireError> {
 
 fn never_comes(error: WireError) -> WireError {
     match error {
-        WireError::Truncated => WireError::Limit {
-            what: "announced length",
-            limit: 0,
-        },
+        WireError::Truncated => WireError::Limit { what: "announced length", limit: 0 },
         error => error,
     }
 }
@@ -157,11 +132,7 @@ fn message(bytes: &[u8], progress: &mut PushPullProgress) -> Result<StreamMessag
     plain_message(kind, body, &mut PushPullProgress::default()).map_err(never_comes)
 }
 
-fn plain_message(
-    kind: u8,
-    body: &[u8],
-    progress: &mut PushPullProgress,
-) -> Result<StreamMessage, WireError> {
+fn plain_message(kind: u8, body: &[u8], progress: &mut PushPullProgress) -> Result<StreamMessage, WireError> {
     match kind {
         swim_type::PING => Ok(StreamMessage::Ping(Ping::decode(body)?.0)),
         swim_type::ACK => Ok(StreamMessage::Ack(Ack::decode(body)?.0)),
@@ -184,10 +155,7 @@ fn user(body: &[u8]) -> Result<Vec<u8>, WireError> {
     }
     match usize::try_from(length) {
         Ok(length) if length <= STREAM_BYTES_MAX => Ok(reader.take(length)?.to_vec()),
-        _ => Err(WireError::Limit {
-            what: "user message",
-            limit: STREAM_BYTES_MAX,
-        }),
+        _ => Err(WireError::Limit { what: "user message", limit: STREAM_BYTES_MAX }),
     }
 }
 
@@ -205,18 +173,9 @@ mod tests {
             for (compress, label) in [(false, ""), (true, ""), (true, "blue"), (false, "blue")] {
                 for encryption in [EncryptionVersion::Padded, EncryptionVersion::Plain] {
                     let keyring = keyring.clone();
-                    let envelope = Envelope {
-                        label: label.to_owned(),
-                        keyring,
-                        encryption,
-                        compress,
-                        ..Envelope::default()
-                    };
-                    let sent = PushPull {
-                        join: true,
-                        nodes: Vec::new(),
-                        user_state: vec![2, 0x80],
-                    };
+                    let envelope =
+                        Envelope { label: label.to_owned(), keyring, encryption, compress, ..Envelope::default() };
+                    let sent = PushPull { join: true, nodes: Vec::new(), user_state: vec![2, 0x80] };
                     let bytes = envelope.seal_stream(&sent.encode(), &mut rng);
                     let mut buffer = StreamBuffer::default();
                     for byte in &bytes[..bytes.len() - 1] {
@@ -233,28 +192,13 @@ mod tests {
     #[test]
     fn keys_are_required_on_both_sides() {
         let mut rng = Rng::new([2; 32]);
-        let strict = Envelope {
-            keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())),
-            ..Envelope::default()
-        };
+        let strict = Envelope { keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())), ..Envelope::default() };
         let plain = Envelope::default();
-        let ping = Ping {
-            seq: 1,
-            node: "b".into(),
-            source: None,
-            source_node: "a".into(),
-        }
-        .encode();
+        let ping = Ping { seq: 1, node: "b".into(), source: None, source_node: "a".into() }.encode();
         let mut buffer = StreamBuffer::default();
-        assert_eq!(
-            buffer.feed(&plain.seal_stream(&ping, &mut rng), &strict),
-            Err(WireError::Decrypt)
-        );
+        assert_eq!(buffer.feed(&plain.seal_stream(&ping, &mut rng), &strict), Err(WireError::Decrypt));
         let mut buffer = StreamBuffer::default();
-        assert_eq!(
-            buffer.feed(&strict.seal_stream(&ping, &mut rng), &plain),
-            Err(WireError::NoKey)
-        );
+        assert_eq!(buffer.feed(&strict.seal_stream(&ping, &mut rng), &plain), Err(WireError::NoKey));
     }
 
     /// Shows that a user message on a stream is read by its length.
@@ -265,30 +209,15 @@ mod tests {
         writer.uint_field("UserMsgLen", 3);
         writer.plain(&[1, 2, 3]);
         let mut buffer = StreamBuffer::default();
-        let fed = buffer.feed(
-            &writer.finish(),
-            &Envelope {
-                compress: false,
-                ..Envelope::default()
-            },
-        );
+        let fed = buffer.feed(&writer.finish(), &Envelope { compress: false, ..Envelope::default() });
         assert_eq!(fed, Ok(Feed::Message(StreamMessage::User(vec![1, 2, 3]))));
     }
 
     /// Shows that an announced length over the limit is refused before it is waited for.
     #[test]
     fn large_announcements_are_refused() {
-        let strict = Envelope {
-            keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())),
-            ..Envelope::default()
-        };
+        let strict = Envelope { keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())), ..Envelope::default() };
         let fed = StreamBuffer::default().feed(&[swim_type::ENCRYPT, 0xff, 0, 0, 0], &strict);
-        assert_eq!(
-            fed,
-            Err(WireError::Limit {
-                what: "stream message",
-                limit: STREAM_BYTES_MAX
-            })
-        );
+        assert_eq!(fed, Err(WireError::Limit { what: "stream message", limit: STREAM_BYTES_MAX }));
     }
 }

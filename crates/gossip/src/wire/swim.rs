@@ -93,15 +93,7 @@ impl Ping {
                 _ => reader.skip()?,
             }
         }
-        Ok((
-            Self {
-                seq,
-                node,
-                source: source(addr, port)?,
-                source_node,
-            },
-            reader.position(),
-        ))
+        Ok((Self { seq, node, source: source(addr, port)?, source_node }, reader.position()))
     }
 }
 
@@ -170,15 +162,7 @@ impl IndirectPing {
             Ok(true)
         })?;
         let target = SocketAddr::new(address_from_bytes(target)?, target_port);
-        Ok(Self {
-            seq,
-            target,
-            node,
-            nack,
-            source: source(addr, port)?,
-            source_node,
-            refused,
-        })
+        Ok(Self { seq, target, node, nack, source: source(addr, port)?, source_node, refused })
     }
 }
 
@@ -203,10 +187,7 @@ impl Ack {
 
     /// The message from its body, and the bytes it took.
     pub fn decode(body: &[u8]) -> Result<(Self, usize), WireError> {
-        let mut ack = Self {
-            seq: 0,
-            payload: Vec::new(),
-        };
+        let mut ack = Self { seq: 0, payload: Vec::new() };
         let mut reader = Reader::new(body);
         for _ in 0..reader.map()? {
             match reader.raw()? {
@@ -237,9 +218,7 @@ impl Nack {
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        Ok(Self {
-            seq: Ack::decode(body)?.0.seq,
-        })
+        Ok(Self { seq: Ack::decode(body)?.0.seq })
     }
 }
 
@@ -312,23 +291,12 @@ fn accusation(kind: u8, incarnation: u32, node: &str, from: &str, refused: bool)
 impl Suspect {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        accusation(
-            swim_type::SUSPECT,
-            self.incarnation,
-            &self.node,
-            &self.from,
-            self.refused,
-        )
+        accusation(swim_type::SUSPECT, self.incarnation, &self.node, &self.from, self.refused)
     }
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let mut suspect = Self {
-            incarnation: 0,
-            node: String::new(),
-            from: String::new(),
-            refused: false,
-        };
+        let mut suspect = Self { incarnation: 0, node: String::new(), from: String::new(), refused: false };
         Reader::new(body).fields(|name, reader| {
             match name {
                 b"Incarnation" => suspect.incarnation = reader.u32("Incarnation")?,
@@ -346,28 +314,13 @@ impl Suspect {
 impl Dead {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        accusation(
-            swim_type::DEAD,
-            self.incarnation,
-            &self.node,
-            &self.from,
-            false,
-        )
+        accusation(swim_type::DEAD, self.incarnation, &self.node, &self.from, false)
     }
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let Suspect {
-            incarnation,
-            node,
-            from,
-            ..
-        } = Suspect::decode(body)?;
-        Ok(Self {
-            incarnation,
-            node,
-            from,
-        })
+        let Suspect { incarnation, node, from, .. } = Suspect::decode(body)?;
+        Ok(Self { incarnation, node, from })
     }
 }
 
@@ -456,16 +409,7 @@ fn node_fields(reader: &mut Reader<'_>, name_field: &[u8]) -> Result<(Alive, u64
         }
     }
     let address = SocketAddr::new(address_from_bytes(addr)?, port);
-    Ok((
-        Alive {
-            incarnation,
-            node,
-            address,
-            meta,
-            versions,
-        },
-        state,
-    ))
+    Ok((Alive { incarnation, node, address, meta, versions }, state))
 }
 
 /// Versions are bytes; a codec that takes them for a list of numbers is understood too.
@@ -476,10 +420,7 @@ fn versions_of(reader: &mut Reader<'_>) -> Result<Vec<u8>, WireError> {
     }
     let len = reader.array()?;
     if len > VERSIONS_MAX {
-        return Err(WireError::Limit {
-            what: "Vsn",
-            limit: VERSIONS_MAX,
-        });
+        return Err(WireError::Limit { what: "Vsn", limit: VERSIONS_MAX });
     }
     (0..len).map(|_| reader.u8("Vsn")).collect()
 }
@@ -546,10 +487,7 @@ impl PushPullProgress {
                     Ok(value) if value <= limit => Ok(value),
                     _ => Err(WireError::Limit { what, limit }),
                 };
-                let header = (
-                    limit(nodes, PUSH_PULL_NODES_MAX, "nodes")?,
-                    limit(user_len, STREAM_BYTES_MAX, "state")?,
-                );
+                let header = (limit(nodes, PUSH_PULL_NODES_MAX, "nodes")?, limit(user_len, STREAM_BYTES_MAX, "state")?);
                 self.at = reader.position();
                 self.header = Some(header);
                 header
@@ -559,14 +497,9 @@ impl PushPullProgress {
             let mut reader = Reader::new(body.get(self.at..).ok_or(WireError::Truncated)?);
             let (alive, state) = node_fields(&mut reader, b"Name")?;
             self.at += reader.position();
-            self.found.nodes.push(NodeState {
-                alive,
-                state: StateCode::from_wire(state)?,
-            });
+            self.found.nodes.push(NodeState { alive, state: StateCode::from_wire(state)? });
         }
-        let user_state = body
-            .get(self.at..self.at + user_len)
-            .ok_or(WireError::Truncated)?;
+        let user_state = body.get(self.at..self.at + user_len).ok_or(WireError::Truncated)?;
         self.found.user_state = user_state.to_vec();
         Ok(std::mem::take(&mut self.found))
     }
@@ -574,9 +507,7 @@ impl PushPullProgress {
 
 /// The address that means "anywhere on this machine"; peers must not be sent there.
 pub fn is_unusable(address: SocketAddr) -> bool {
-    address.port() == 0
-        || address.ip().is_unspecified()
-        || address.ip() == IpAddr::V4(Ipv4Addr::BROADCAST)
+    address.port() == 0 || address.ip().is_unspecified() || address.ip() == IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 #[cfg(test)]
@@ -601,12 +532,7 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         for source in [None, Some(address(1))] {
-            let ping = Ping {
-                seq: 9,
-                node: "b".into(),
-                source,
-                source_node: "a".into(),
-            };
+            let ping = Ping { seq: 9, node: "b".into(), source, source_node: "a".into() };
             assert_eq!(Ping::decode(&ping.encode()[1..]).unwrap().0, ping);
             for refused in [false, true] {
                 let ping = IndirectPing {
@@ -621,31 +547,16 @@ mod tests {
                 assert_eq!(IndirectPing::decode(&ping.encode()[1..]).unwrap(), ping);
             }
         }
-        let ack = Ack {
-            seq: u32::MAX,
-            payload: vec![1, 2],
-        };
+        let ack = Ack { seq: u32::MAX, payload: vec![1, 2] };
         assert_eq!(Ack::decode(&ack.encode()[1..]).unwrap().0, ack);
         assert_eq!(Nack::decode(&Nack { seq: 5 }.encode()[1..]).unwrap().seq, 5);
         for refused in [false, true] {
-            let suspect = Suspect {
-                incarnation: 3,
-                node: "b".into(),
-                from: "a".into(),
-                refused,
-            };
+            let suspect = Suspect { incarnation: 3, node: "b".into(), from: "a".into(), refused };
             assert_eq!(Suspect::decode(&suspect.encode()[1..]).unwrap(), suspect);
         }
-        let dead = Dead {
-            incarnation: 3,
-            node: "b".into(),
-            from: "b".into(),
-        };
+        let dead = Dead { incarnation: 3, node: "b".into(), from: "b".into() };
         assert_eq!(Dead::decode(&dead.encode()[1..]).unwrap(), dead);
-        assert_eq!(
-            Alive::decode(&alive("b").encode()[1..]).unwrap(),
-            alive("b")
-        );
+        assert_eq!(Alive::decode(&alive("b").encode()[1..]).unwrap(), alive("b"));
         let error = ErrorReply { error: "no".into() };
         assert_eq!(ErrorReply::decode(&error.encode()[1..]).unwrap().0, error);
     }
@@ -653,25 +564,12 @@ mod tests {
     /// Shows that a push/pull that arrives byte by byte is read once whole, and not before.
     #[test]
     fn push_pull_arrives_in_pieces() {
-        let nodes = ["a", "b", "c"]
-            .map(|name| NodeState {
-                alive: alive(name),
-                state: StateCode::Suspect,
-            })
-            .to_vec();
-        let sent = PushPull {
-            join: true,
-            nodes,
-            user_state: vec![2, 3, 4],
-        };
+        let nodes = ["a", "b", "c"].map(|name| NodeState { alive: alive(name), state: StateCode::Suspect }).to_vec();
+        let sent = PushPull { join: true, nodes, user_state: vec![2, 3, 4] };
         let bytes = sent.encode();
         let mut progress = PushPullProgress::default();
         for end in 1..bytes.len() {
-            assert_eq!(
-                progress.advance(&bytes[1..end]),
-                Err(WireError::Truncated),
-                "at {end}"
-            );
+            assert_eq!(progress.advance(&bytes[1..end]), Err(WireError::Truncated), "at {end}");
         }
         assert_eq!(progress.advance(&bytes[1..]).unwrap(), sent);
     }
@@ -683,20 +581,13 @@ mod tests {
         writer.map(1);
         writer.uint_field("Nodes", 1 << 40);
         let found = PushPullProgress::default().advance(&writer.finish());
-        assert_eq!(
-            found,
-            Err(WireError::Limit {
-                what: "nodes",
-                limit: PUSH_PULL_NODES_MAX
-            })
-        );
+        assert_eq!(found, Err(WireError::Limit { what: "nodes", limit: PUSH_PULL_NODES_MAX }));
     }
 
     /// Shows that both forms of an IPv4 address are one.
     #[test]
     fn mapped_addresses_are_plain() {
-        let mapped =
-            address_from_bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 9]).unwrap();
+        let mapped = address_from_bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 9]).unwrap();
         assert_eq!(mapped, address(0).ip());
         assert_eq!(address_bytes(mapped).len(), 4);
         assert_eq!(address_from_bytes(&[1, 2]), Err(WireError::Address(2)));

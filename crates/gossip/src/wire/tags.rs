@@ -46,15 +46,9 @@ mod tests {
     /// Shows both forms of tags, and that damage is an error and not a panic.
     #[test]
     fn tags_round_trip() {
-        let tags = Tags::from([
-            ("role".to_owned(), "web".to_owned()),
-            ("zone".to_owned(), "é".repeat(40)),
-        ]);
+        let tags = Tags::from([("role".to_owned(), "web".to_owned()), ("zone".to_owned(), "é".repeat(40))]);
         assert_eq!(decode_tags(&encode_tags(&tags)), Ok(tags));
-        assert_eq!(
-            decode_tags(b"db"),
-            Ok(Tags::from([("role".to_owned(), "db".to_owned())]))
-        );
+        assert_eq!(decode_tags(b"db"), Ok(Tags::from([("role".to_owned(), "db".to_owned())])));
         assert_eq!(decode_tags(&[255, 0x81, 0xa1]), Err(WireError::Truncated));
     }
 }

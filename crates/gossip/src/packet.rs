@@ -1,0 +1,81 @@
+//! Datagrams that came: each message to its place.
+
+use std::net::SocketAddr;
+
+use crate::gossip::Gossip;
+use crate::wire::{
+    Ack, Alive, Dead, IndirectPing, JoinIntent, LeaveIntent, Nack, Part, Ping, Query, QueryResponse, RelayHeader,
+    Suspect, UserEvent, WireError, is_unusable, serf_type, swim_type, user_message,
+};
+
+/// Longest message that is relayed for another, in bytes.
+const RELAY_BYTES_MAX: usize = 1300;
+
+impl Gossip {
+    pub(crate) fn on_packet(&mut self, from: SocketAddr, bytes: &[u8]) {
+        match self.config.envelope.open_packet(bytes) {
+            Ok(parts) => {
+                for part in parts {
+                    if let Err(error) = self.on_part(from, &part) {
+                        self.drop_message(from, error);
+                    }
+                }
+            }
+            Err(error) => self.drop_message(from, error),
+        }
+    }
+
+    fn on_part(&mut self, from: SocketAddr, Part { kind, body }: &Part) -> Result<(), WireError> {
+        match *kind {
+            swim_type::PING => self.on_ping(from, Ping::decode(body)?.0),
+            swim_type::INDIRECT_PING => self.on_indirect_ping(from, IndirectPing::decode(body)?),
+            swim_type::ACK => self.on_ack(Ack::decode(body)?.0),
+            swim_type::NACK => self.on_nack(Nack::decode(body)?.seq),
+            swim_type::SUSPECT => self.on_suspect(Suspect::decode(body)?),
+            swim_type::ALIVE => self.on_alive(Alive::decode(body)?),
+            swim_type::DEAD => self.on_dead(Dead::decode(body)?, None),
+            swim_type::USER => self.on_user_message(body)?,
+            kind => return Err(WireError::UnknownType(kind)),
+        }
+        Ok(())
+    }
+
+    /// A Serf message, by datagram or stream.
+    pub(crate) fn on_user_message(&mut self, message: &[u8]) -> Result<(), WireError> {
+        let (&kind, body) = message.split_first().ok_or(WireError::Truncated)?;
+        match kind {
+            serf_type::LEAVE => {
+                if self.on_leave_intent(LeaveIntent::decode(body)?) {
+                    self.intents.push(None, message.to_vec());
+                }
+            }
+            serf_type::JOIN => {
+                if self.on_join_intent(&JoinIntent::decode(body)?) {
+                    self.intents.push(None, message.to_vec());
+                }
+            }
+            serf_type::USER_EVENT => {
+                if self.on_user_event(UserEvent::decode(body)?) {
+                    self.events.push(None, message.to_vec());
+                }
+            }
+            serf_type::QUERY => {
+                if self.on_query(Query::decode(body)?) {
+                    self.queries.push(None, message.to_vec());
+                }
+            }
+            serf_type::QUERY_RESPONSE => self.on_query_response(QueryResponse::decode(body)?),
+            serf_type::RELAY => {
+                let (header, message) = RelayHeader::decode(body)?;
+                if message.len() > RELAY_BYTES_MAX {
+                    return Err(WireError::Limit { what: "relayed message", limit: RELAY_BYTES_MAX });
+                }
+                if !is_unusable(header.address) {
+                    self.send_plain(header.address, user_message(message));
+                }
+            }
+            kind => return Err(WireError::UnknownType(kind)),
+        }
+        Ok(())
+    }
+}

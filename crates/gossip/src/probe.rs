@@ -1,0 +1,410 @@
+//! The failure detector: SWIM's probes with Lifeguard's local health.
+//!
+//! Each round pings the next member. Without an ack in time, others are asked to ping it and it is pinged
+//! over TCP; without any answer at the end it is suspected. Besides, each node watches its neighbours by
+//! frequent pings, which start a probe and nothing more, and suspects are probed again and again, each time
+//! with the suspicion, so that a living one learns of it and refutes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::coordinate::Coordinate;
+use crate::event::{Event, Evidence};
+use crate::exchange::Purpose;
+use crate::gossip::Gossip;
+use crate::io::StreamId;
+use crate::limits::{PROBES_MAX, RELAYS_MAX};
+use crate::time::Time;
+use crate::timers::Timer;
+use crate::wire::{Ack, Alive, IndirectPing, Nack, Ping, StateCode, Suspect};
+
+/// Shortest time that a direct ack is given.
+const DIRECT_MIN: Duration = Duration::from_millis(50);
+/// A direct ack is given so many median round trips.
+const DIRECT_ROUND_TRIPS: u32 = 4;
+/// How long an indirect ping is waited for, as Serf peers do before they send a nack.
+const RELAY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What a probe is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// Whether a member lives, in its turn.
+    Round,
+    /// Whether a member lives, out of turn: a neighbour, a suspect, or on evidence.
+    Extra,
+    /// Whether a member lives where somebody claims.
+    Claim,
+    /// Whether another node with our name lives.
+    Twin,
+}
+
+/// A probe in flight.
+#[derive(Debug, Clone)]
+pub(crate) struct Probe {
+    name: String,
+    address: SocketAddr,
+    incarnation: u32,
+    aim: Aim,
+    sent: Time,
+    /// Whether others and TCP were tried.
+    widened: bool,
+    asked: usize,
+    expected_nacks: u32,
+    nacks: u32,
+    stream: Option<StreamId>,
+    tcp_answered: bool,
+}
+
+/// A ping that we sent for another.
+#[derive(Debug, Clone)]
+pub(crate) struct Relay {
+    to: SocketAddr,
+    seq: u32,
+    nack: bool,
+}
+
+impl Gossip {
+    pub(crate) fn on_round(&mut self) {
+        let interval = self.config.probe_interval * (self.awareness + 1);
+        self.timers.set(self.now + interval, Timer::Round);
+        if let Some(name) = self.members.next_to_probe(&self.config, self.now, &mut self.rng) {
+            self.start_probe(&name, Aim::Round);
+        }
+    }
+
+    pub(crate) fn on_watch(&mut self) {
+        self.timers.set(self.now + self.config.watch_interval, Timer::Watch);
+        for name in self.members.neighbours(&self.config.name, self.config.watch_neighbours) {
+            self.start_probe(&name, Aim::Extra);
+        }
+    }
+
+    /// A suspect is probed again, by those that suspect it themselves or watch it.
+    pub(crate) fn on_reprobe(&mut self, name: &str, serial: u64) {
+        let Some(record) = self.members.get(name) else { return };
+        if record.suspicion.as_ref().is_none_or(|suspicion| suspicion.serial != serial) {
+            return;
+        }
+        self.timers.set(self.now + self.config.suspect_probe_interval, Timer::Reprobe(name.to_owned(), serial));
+        self.start_probe(name, Aim::Extra);
+    }
+
+    pub(crate) fn is_probing(&self, name: &str) -> bool {
+        self.probes.values().any(|probe| probe.name == name)
+    }
+
+    pub(crate) fn start_probe(&mut self, name: &str, aim: Aim) {
+        let Some(record) = self.members.get(name) else { return };
+        if aim == Aim::Extra && self.is_probing(name) {
+            return;
+        }
+        let mut messages = Vec::new();
+        if record.state != StateCode::Alive {
+            messages.push(self.accusation(name, record.incarnation));
+        }
+        let (address, incarnation) = (record.address, record.incarnation);
+        self.send_probe(name, address, incarnation, aim, messages);
+    }
+
+    /// Asks at `claimed` whether a member lives there; it hears what we hold against it, so it can refute.
+    pub(crate) fn start_claim_probe(&mut self, name: &str, claimed: SocketAddr) {
+        let Some(record) = self.members.get(name) else { return };
+        let messages = vec![self.accusation(name, record.incarnation)];
+        let incarnation = record.incarnation;
+        self.send_probe(name, claimed, incarnation, Aim::Claim, messages);
+    }
+
+    /// Asks whether another node with our name lives at `address`.
+    pub(crate) fn start_twin_probe(&mut self, alive: &Alive) {
+        if !self.probes.values().any(|probe| probe.aim == Aim::Twin) {
+            self.send_probe(&alive.node, alive.address, alive.incarnation, Aim::Twin, Vec::new());
+        }
+    }
+
+    fn accusation(&self, name: &str, incarnation: u32) -> Vec<u8> {
+        let from = self.config.name.clone();
+        Suspect { incarnation, node: name.to_owned(), from, refused: false }.encode()
+    }
+
+    fn send_probe(&mut self, name: &str, address: SocketAddr, incarnation: u32, aim: Aim, mut messages: Vec<Vec<u8>>) {
+        if self.probes.len() >= PROBES_MAX {
+            return;
+        }
+        let seq = self.next_seq();
+        let ping = Ping {
+            seq,
+            node: name.to_owned(),
+            source: Some(self.config.address),
+            source_node: self.config.name.clone(),
+        };
+        let probe = Probe {
+            name: name.to_owned(),
+            address,
+            incarnation,
+            aim,
+            sent: self.now,
+            widened: false,
+            asked: 0,
+            expected_nacks: 0,
+            nacks: 0,
+            stream: None,
+            tcp_answered: false,
+        };
+        self.probes.insert(seq, probe);
+        if matches!(aim, Aim::Round | Aim::Extra) {
+            let measured = self.position.median_rtt(name).map(|rtt| (rtt * DIRECT_ROUND_TRIPS).max(DIRECT_MIN));
+            let wait = measured.unwrap_or(self.config.probe_timeout).min(self.config.probe_timeout);
+            self.timers.set(self.now + wait, Timer::ProbeDirect(seq));
+        }
+        let lasts = self.config.probe_deadline * (self.awareness + 1);
+        self.timers.set(self.now + lasts, Timer::ProbeEnd(seq));
+        if messages.is_empty() {
+            self.send(address, ping.encode());
+        } else {
+            messages.insert(0, ping.encode());
+            self.send_messages(address, messages);
+        }
+    }
+
+    /// No direct ack: ask others, and try TCP.
+    pub(crate) fn on_probe_direct(&mut self, seq: u32) {
+        let Some(probe) = self.probes.get(&seq).filter(|probe| !probe.widened) else { return };
+        let (name, address) = (probe.name.clone(), probe.address);
+        let takes_tcp = self.members.get(&name).is_some_and(|record| record.takes_tcp_pings());
+        let helpers = self.helpers(&name);
+        let (asked, expected) = (helpers.len(), helpers.iter().filter(|(_, nacks)| *nacks).count());
+        for (to, nack) in helpers {
+            let ping = self.indirect_ping(seq, &name, address, nack, false);
+            self.send(to, ping);
+        }
+        let stream = if self.config.tcp_checks && takes_tcp { self.open_tcp_ping(seq, &name, address) } else { None };
+        if let Some(probe) = self.probes.get_mut(&seq) {
+            probe.widened = true;
+            probe.asked = asked;
+            probe.expected_nacks = u32::try_from(expected).unwrap_or(u32::MAX);
+            probe.stream = stream;
+        }
+    }
+
+    /// Members to ask for help with `name`: addresses, and whether they answer with nacks.
+    fn helpers(&mut self, name: &str) -> Vec<(SocketAddr, bool)> {
+        self.members
+            .pick(self.config.indirect_checks, &mut self.rng, |r| r.state == StateCode::Alive && r.name != name)
+            .into_iter()
+            .map(|record| (record.address, record.sends_nacks()))
+            .collect()
+    }
+
+    fn indirect_ping(&self, seq: u32, name: &str, target: SocketAddr, nack: bool, refused: bool) -> Vec<u8> {
+        IndirectPing {
+            seq,
+            target,
+            node: name.to_owned(),
+            nack,
+            source: Some(self.config.address),
+            source_node: self.config.name.clone(),
+            refused,
+        }
+        .encode()
+    }
+
+    fn open_tcp_ping(&mut self, seq: u32, name: &str, address: SocketAddr) -> Option<StreamId> {
+        let ping = Ping {
+            seq,
+            node: name.to_owned(),
+            source: Some(self.config.address),
+            source_node: self.config.name.clone(),
+        };
+        let deadline = self.now + self.config.probe_deadline * (self.awareness + 1);
+        self.open_stream(address, &ping.encode(), Purpose::Ping { seq }, deadline)
+    }
+
+    /// The probe's time is over.
+    pub(crate) fn on_probe_end(&mut self, seq: u32) {
+        let Some(probe) = self.probes.remove(&seq) else { return };
+        if let Some(stream) = probe.stream {
+            self.close_stream(stream);
+        }
+        match probe.aim {
+            Aim::Round | Aim::Extra if probe.tcp_answered => {
+                self.improve();
+                self.emit(Event::UdpBlocked { name: probe.name });
+            }
+            Aim::Round | Aim::Extra => self.on_probe_failed(&probe, false),
+            Aim::Claim => self.on_claim_unproved(&probe.name),
+            Aim::Twin => {}
+        }
+    }
+
+    fn on_probe_failed(&mut self, probe: &Probe, refused: bool) {
+        if probe.aim == Aim::Round && !refused {
+            // Helpers whose nack is missing make our own network suspect; without helpers any failure does.
+            let missing = probe.expected_nacks.saturating_sub(probe.nacks);
+            self.worsen(if probe.expected_nacks > 0 { missing } else { 1 });
+        }
+        let Some(record) = self.members.get(&probe.name).filter(|record| record.is_living()) else { return };
+        if let Some(claim) = &record.claim {
+            // It does not answer where we know it, but somebody says it lives elsewhere: look there first.
+            let claimed = claim.alive.address;
+            if claimed != probe.address {
+                self.start_claim_probe(&probe.name, claimed);
+                return;
+            }
+        }
+        self.emit(Event::ProbeFailed {
+            name: probe.name.clone(),
+            asked: probe.asked,
+            nacks: probe.nacks as usize,
+            refused,
+        });
+        self.on_suspect(Suspect {
+            incarnation: probe.incarnation,
+            node: probe.name.clone(),
+            from: self.config.name.clone(),
+            refused,
+        });
+    }
+
+    /// The TCP ping of a probe was refused: the host is there and the process is not.
+    pub(crate) fn on_tcp_ping_refused(&mut self, seq: u32) {
+        let Some(probe) = self.probes.remove(&seq) else { return };
+        self.ask_for_refusals(&probe.name, probe.address);
+        self.on_probe_failed(&probe, true);
+    }
+
+    pub(crate) fn on_tcp_ping_answered(&mut self, seq: u32) {
+        if let Some(probe) = self.probes.get_mut(&seq) {
+            probe.tcp_answered = true;
+            probe.stream = None;
+        }
+    }
+
+    /// Asks others to see for themselves whether a connection is refused. Serf peers just ping.
+    fn ask_for_refusals(&mut self, name: &str, address: SocketAddr) {
+        for (to, _) in self.helpers(name) {
+            let seq = self.next_seq();
+            let ping = self.indirect_ping(seq, name, address, false, true);
+            self.send(to, ping);
+        }
+    }
+
+    pub(crate) fn on_ping(&mut self, from: SocketAddr, ping: Ping) {
+        let to = ping.source.unwrap_or(from);
+        if !ping.node.is_empty() && !self.is_me(&ping.node) {
+            self.on_misdirected(&ping.node);
+            return;
+        }
+        let payload = self.position.own().encode_payload();
+        self.send(to, Ack { seq: ping.seq, payload }.encode());
+    }
+
+    /// A ping for another came to us: if that one is thought to be here, it is not.
+    fn on_misdirected(&mut self, name: &str) {
+        let here = self.config.address;
+        if let Some(record) = self.members.get(name)
+            && record.address == here
+            && record.is_living()
+        {
+            self.suspect_superseded(name);
+        }
+    }
+
+    /// Suspects a member whose address we have.
+    pub(crate) fn suspect_superseded(&mut self, name: &str) {
+        let Some(record) = self.members.get(name) else { return };
+        let incarnation = record.incarnation;
+        let from = self.config.name.clone();
+        self.suspect_with(Suspect { incarnation, node: name.to_owned(), from, refused: true }, Evidence::AddressTaken);
+    }
+
+    pub(crate) fn on_indirect_ping(&mut self, from: SocketAddr, ping: IndirectPing) {
+        // Only members are probed for others, and only where we know them or they are claimed to be: nobody
+        // is to scan a network through us.
+        let Some(record) = self.members.get(&ping.node) else { return };
+        if record.address != ping.target || self.relays.len() >= RELAYS_MAX {
+            return;
+        }
+        let (address, incarnation) = (record.address, record.incarnation);
+        if ping.refused && record.is_living() {
+            self.open_verification(&ping.node, incarnation, address);
+        }
+        let seq = self.next_seq();
+        self.relays.insert(seq, Relay { to: ping.source.unwrap_or(from), seq: ping.seq, nack: ping.nack });
+        self.timers.set(self.now + RELAY_TIMEOUT, Timer::RelayEnd(seq));
+        let ours =
+            Ping { seq, node: ping.node, source: Some(self.config.address), source_node: self.config.name.clone() };
+        self.send(address, ours.encode());
+    }
+
+    /// Tries a TCP connection to see whether it is refused.
+    fn open_verification(&mut self, name: &str, incarnation: u32, address: SocketAddr) {
+        let known = self.members.get(name).and_then(|record| record.suspicion.as_ref());
+        if !self.config.tcp_checks || known.is_some_and(|s| s.is_refused()) || self.streams.is_verifying(name) {
+            return;
+        }
+        let ping = Ping { seq: 0, node: name.to_owned(), source: None, source_node: self.config.name.clone() };
+        let deadline = self.now + self.config.probe_deadline;
+        let purpose = Purpose::Verify { name: name.to_owned(), incarnation };
+        self.open_stream(address, &ping.encode(), purpose, deadline);
+    }
+
+    pub(crate) fn on_relay_end(&mut self, seq: u32) {
+        if let Some(relay) = self.relays.remove(&seq)
+            && relay.nack
+        {
+            self.send(relay.to, Nack { seq: relay.seq }.encode());
+        }
+    }
+
+    pub(crate) fn on_ack(&mut self, ack: Ack) {
+        if let Some(relay) = self.relays.remove(&ack.seq) {
+            self.send(relay.to, Ack { seq: relay.seq, payload: Vec::new() }.encode());
+            return;
+        }
+        let Some(probe) = self.probes.remove(&ack.seq) else { return };
+        if let Some(stream) = probe.stream {
+            self.close_stream(stream);
+        }
+        match probe.aim {
+            Aim::Claim => return self.on_claim_proved(&probe.name),
+            Aim::Twin => return self.on_twin_found(probe.address),
+            Aim::Round => self.improve(),
+            Aim::Extra => {}
+        }
+        // Once others were asked, the ack may have come through them, and says nothing of the way there.
+        if !probe.widened
+            && let Ok(coordinate) = Coordinate::decode_payload(&ack.payload)
+        {
+            let rtt = self.now.since(probe.sent);
+            self.position.update(&probe.name, coordinate, rtt, &mut self.rng);
+        }
+    }
+
+    pub(crate) fn on_nack(&mut self, seq: u32) {
+        if let Some(probe) = self.probes.get_mut(&seq) {
+            probe.nacks += 1;
+        }
+    }
+
+    /// Evidence from outside: probe at once.
+    pub(crate) fn on_port_unreachable(&mut self, to: SocketAddr) {
+        let Some(record) = self.members.at_address(to).filter(|record| record.is_living()) else { return };
+        let name = record.name.clone();
+        self.probe_urgently(&name);
+    }
+
+    pub(crate) fn on_connection_refused(&mut self, name: &str) {
+        if self.members.get(name).is_some_and(|record| record.is_living()) && !self.is_me(name) {
+            self.probe_urgently(name);
+        }
+    }
+
+    /// Probes with all means at once, without waiting for the direct ack.
+    pub(crate) fn probe_urgently(&mut self, name: &str) {
+        self.start_probe(name, Aim::Extra);
+        let found = self.probes.iter().find(|(_, p)| p.name == name && matches!(p.aim, Aim::Extra | Aim::Round));
+        if let Some(seq) = found.map(|(seq, _)| *seq) {
+            self.on_probe_direct(seq);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Deadlines of the machine, in order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::io::StreamId;
+use crate::time::Time;
+
+/// What is due. A late one is known by its number or by what it finds, and does nothing: none is cancelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The next round of probing.
+    Round,
+    /// The next pings to watched neighbours.
+    Watch,
+    /// No direct ack of probe `0` came.
+    ProbeDirect(u32),
+    /// Probe `0` is over.
+    ProbeEnd(u32),
+    /// No ack came for the indirect ping served as `0`.
+    RelayEnd(u32),
+    /// The suspicion of a member is over, when its serial number is this.
+    Suspicion(String, u64),
+    /// A suspect is probed again, when its suspicion's serial number is this.
+    Reprobe(String, u64),
+    /// News is sent.
+    Spread,
+    /// A whole state is exchanged.
+    PushPull,
+    /// A stream took too long.
+    Stream(StreamId),
+    /// A lost member or seed is tried.
+    Reconnect,
+    /// Clean-up.
+    Reap,
+    /// Our query of this Lamport time is over.
+    QueryEnd(u64),
+    /// The next step of leaving.
+    Leave,
+}
+
+/// Timers by time, in the order they were set when the times are equal.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    queue: BTreeMap<(Time, u64), Timer>,
+    next: u64,
+}
+
+impl Timers {
+    pub(crate) fn set(&mut self, at: Time, timer: Timer) {
+        self.next += 1;
+        self.queue.insert((at, self.next), timer);
+    }
+
+    /// When the first is due.
+    pub(crate) fn first(&self) -> Option<Time> {
+        self.queue.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes the first that is due.
+    pub(crate) fn pop(&mut self, now: Time) -> Option<Timer> {
+        let entry = self.queue.first_entry().filter(|entry| entry.key().0 <= now)?;
+        Some(entry.remove())
+    }
+
+    /// Moves all by `by`, as if that time had not passed.
+    pub(crate) fn shift(&mut self, by: Duration) {
+        self.queue =
+            std::mem::take(&mut self.queue).into_iter().map(|((at, order), timer)| ((at + by, order), timer)).collect();
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}

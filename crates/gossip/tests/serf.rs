@@ -1,0 +1,216 @@
+//! The machine and a real `serf agent` in one cluster, on loopback: each sees, hears and answers the other.
+//! Without `serf` on the path each test says that it is skipped.
+
+mod driver;
+
+use driver::{Node, Serf};
+use regrow_gossip::wire::{Envelope, Filter, Key, Keyring, Tags};
+use regrow_gossip::{Change, Event, Input, KeyOp, QueryRequest};
+
+fn tags(pairs: &[(&str, &str)]) -> Tags {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn join(node: &mut Node, serf: &Serf) {
+    node.feed(Input::Join { addresses: vec![serf.address], ignore_old_events: false });
+    node.until("both see both alive", |node| node.status("serf") == Some("alive") && serf.sees("ours", "alive", &[]));
+}
+
+fn query(name: &str, filters: Vec<Filter>) -> Input {
+    Input::Query(QueryRequest {
+        token: 1,
+        name: name.to_owned(),
+        payload: b"how are you".to_vec(),
+        filters,
+        ack: true,
+        relay_factor: 0,
+        timeout: None,
+    })
+}
+
+/// Shows that we join Serf, tags and their changes pass both ways, and that Serf sees our leave as one.
+#[test]
+fn join_tags_and_leave() {
+    let Some(serf) = Serf::start("join_tags_and_leave", "serf", 2, &["-tag", "role=db"]) else { return };
+    let mut node = Node::new("ours", 1, |config| config.tags = tags(&[("role", "web"), ("zone", "a")]));
+    join(&mut node, &serf);
+    assert!(serf.sees("ours", "alive", &["role=web", "zone=a", &node.address.to_string()]));
+    assert_eq!(node.gossip.member("serf").expect("member").tags, tags(&[("role", "db")]));
+
+    node.feed(Input::SetTags(tags(&[("role", "web"), ("zone", "b")])));
+    node.until("serf sees our new tag", |_| serf.sees("ours", "alive", &["zone=b"]));
+    node.during(serf.command(&["tags", "-set", "rack=9"]));
+    node.until("we see serf's new tag", |node| {
+        node.gossip.member("serf").is_some_and(|member| member.tags.contains_key("rack"))
+    });
+    node.until("each measures the way to the other", |node| {
+        let rtt = serf.command(&["rtt", "ours"]).output().expect("serf runs");
+        rtt.status.success() && node.gossip.coordinate("serf").is_some()
+    });
+
+    node.feed(Input::Leave);
+    node.until("we have left", |node| node.events.contains(&Event::Left));
+    assert!(serf.sees("ours", "left", &[]), "{}", serf.members());
+    assert!(serf.handled().contains("member-leave"), "{}", serf.handled());
+}
+
+/// Shows that Serf joins us, and user events and queries with answers and acks pass both ways, filtered.
+#[test]
+fn events_and_queries() {
+    let Some(serf) = Serf::start("events_and_queries", "serf", 2, &["-tag", "role=db"]) else { return };
+    let mut node = Node::new("ours", 1, |config| config.tags = tags(&[("role", "web")]));
+    let target = node.address.to_string();
+    let printed = node.during(serf.command(&["join", &target]));
+    assert!(printed.contains("Successfully joined"), "{printed}");
+    node.until("we see serf", |node| node.status("serf") == Some("alive"));
+
+    node.feed(Input::UserEvent { name: "deploy".to_owned(), payload: b"v1".to_vec(), coalesce: false });
+    node.until("serf's handler ran", |_| serf.handled().contains("user deploy v1"));
+    node.during(serf.command(&["event", "restart", "now"]));
+    node.until("we get serf's event", |node| {
+        node.events
+            .iter()
+            .any(|e| matches!(e, Event::User { name, payload, .. } if name == "restart" && payload == b"now"))
+    });
+
+    node.answer = Some(b"answer from ours".to_vec());
+    let printed = node.during(serf.command(&["query", "-format=json", "load", "x"]));
+    assert!(printed.contains("\"ours\""), "serf got our ack and answer: {printed}");
+    assert!(
+        node.events
+            .iter()
+            .any(|e| matches!(e, Event::Query { name, payload, .. } if name == "load" && payload == b"x"))
+    );
+    let printed = node.during(serf.command(&["query", "-format=json", "-tag", "role=w.b", "load"]));
+    assert!(printed.contains("\"ours\"") && !printed.contains("\"serf\""), "only we match: {printed}");
+    let printed = node.during(serf.command(&["query", "-format=json", "-node", "serf", "load"]));
+    assert!(!printed.contains("\"ours\""), "we do not match: {printed}");
+
+    node.events.clear();
+    node.feed(query("load", vec![Filter::Tag { tag: "role".to_owned(), expr: "^db$".to_owned() }]));
+    node.until("the query is over", |node| node.events.contains(&Event::QueryDone { token: 1 }));
+    assert!(node.events.contains(&Event::QueryAck { token: 1, from: "serf".to_owned() }));
+    let reply = Event::QueryReply { token: 1, from: "serf".to_owned(), payload: b"answer from serf".to_vec() };
+    assert!(node.events.contains(&reply), "{:?}", node.events);
+    assert!(!node.events.iter().any(|e| matches!(e, Event::QueryReply { from, .. } if from == "ours")));
+    assert!(serf.handled().contains("query load how are you"), "{}", serf.handled());
+}
+
+/// Shows that Serf's leave, its death by SIGKILL and its return are seen as such.
+#[test]
+fn serf_leaves_dies_and_returns() {
+    let Some(mut serf) = Serf::start("serf_leaves_dies_and_returns", "serf", 2, &[]) else { return };
+    let mut node = Node::new("ours", 1, |_| {});
+    join(&mut node, &serf);
+    serf.kill();
+    node.until("we see it failed", |node| node.status("serf") == Some("failed"));
+    let address = serf.address;
+    // It starts with incarnation 1 again, knowing nobody; we find it, and it refutes its death.
+    let serf = Serf::start_at("serf", address, &[]);
+    node.until("we see it back", |node| node.status("serf") == Some("alive") && serf.sees("ours", "alive", &[]));
+    let joins = node
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Member { change: Change::Join, member, .. } if member.name == "serf"));
+    assert_eq!(joins.count(), 2);
+
+    node.during(serf.command(&["leave"]));
+    node.until("we see it left", |node| node.status("serf") == Some("left"));
+    let failures = node.events.iter().filter(|event| matches!(event, Event::Member { change: Change::Failed, .. }));
+    assert_eq!(failures.count(), 1, "the leave is no failure");
+}
+
+/// Shows that our death without a word is seen as failure by Serf.
+#[test]
+fn our_death_is_seen() {
+    let Some(serf) = Serf::start("our_death_is_seen", "serf", 2, &[]) else { return };
+    let mut node = Node::new("ours", 1, |_| {});
+    join(&mut node, &serf);
+    drop(node);
+    let mut other = Node::new("other", 3, |_| {});
+    other.until("serf sees us failed", |_| serf.sees("ours", "failed", &[]));
+}
+
+/// Shows that with encryption both still meet, keys are rotated from either side, and a stranger's key is
+/// kept out.
+#[test]
+fn keys_are_rotated() {
+    let keys = [1u8, 2, 3].map(|n| Key::new(&[n; 32]).expect("length"));
+    let [first, second, third] = &keys;
+    let encrypt = format!("-encrypt={}", first.to_base64());
+    let Some(serf) = Serf::start("keys_are_rotated", "serf", 2, &[&encrypt]) else { return };
+    let ring = |key: &Key| Envelope { keyring: Some(Keyring::new(key.clone())), ..Envelope::default() };
+    let mut stranger = Node::new("stranger", 4, |config| config.envelope = ring(third));
+    stranger.feed(Input::Join { addresses: vec![serf.address], ignore_old_events: false });
+    stranger.until("the stranger is kept out", |node| {
+        node.events.iter().any(|event| matches!(event, Event::JoinFailed { .. }))
+    });
+
+    let mut node = Node::new("ours", 1, |config| config.envelope = ring(first));
+    join(&mut node, &serf);
+    assert!(serf.members().lines().count() == 2, "{}", serf.members());
+
+    for verb in ["-install", "-use"] {
+        let printed = node.during(serf.command(&["keys", &format!("{verb}={}", second.to_base64())]));
+        assert!(!printed.contains("Error") && !printed.contains("failed"), "{verb}: {printed}");
+    }
+    let printed = node.during(serf.command(&["keys", &format!("-remove={}", first.to_base64())]));
+    assert!(!printed.contains("Error"), "{printed}");
+    assert_eq!(node.gossip.keys(), [second.to_base64()]);
+
+    let rotate = |node: &mut Node, op: KeyOp| {
+        node.events.clear();
+        node.feed(Input::Keys { token: 7, op, relay_factor: 0 });
+        node.until("the keys are done", |node| node.events.iter().any(|e| matches!(e, Event::KeysDone { .. })));
+        let report = node.events.iter().find_map(|event| match event {
+            Event::KeysDone { token: 7, report } => Some(report.clone()),
+            _ => None,
+        });
+        let report = report.expect("report");
+        assert_eq!((report.nodes, report.answers, report.errors), (2, 2, 0), "{report:?}");
+        report
+    };
+    rotate(&mut node, KeyOp::Install(third.clone()));
+    rotate(&mut node, KeyOp::Use(third.clone()));
+    rotate(&mut node, KeyOp::Remove(second.clone()));
+    let report = rotate(&mut node, KeyOp::List);
+    assert_eq!(report.keys, [(third.to_base64(), 2)].into());
+    assert_eq!(report.primary, [(third.to_base64(), 2)].into());
+
+    node.feed(Input::UserEvent { name: "deploy".to_owned(), payload: b"v2".to_vec(), coalesce: false });
+    node.until("news passes under the last key", |_| serf.handled().contains("user deploy v2"));
+    assert!(!node.events.iter().any(|e| matches!(e, Event::Member { change: Change::Failed, .. })));
+}
+
+/// Shows that two Serf agents and we make one cluster through each other, that answers relayed by a third
+/// come, and that all see the SIGKILL of one alike.
+#[test]
+fn three_of_two_kinds() {
+    let Some(mut first) = Serf::start("three_of_two_kinds", "serf", 2, &[]) else { return };
+    let Some(second) = Serf::start("three_of_two_kinds", "serf2", 3, &["-join", &first.address.to_string()]) else {
+        return;
+    };
+    let mut node = Node::new("ours", 1, |_| {});
+    join(&mut node, &first);
+    node.until("all see all", |node| node.status("serf2") == Some("alive") && second.sees("ours", "alive", &[]));
+    node.answer = Some(b"fine".to_vec());
+    let printed = node.during(second.command(&["query", "-format=json", "-relay-factor=1", "load"]));
+    assert!(["\"ours\"", "\"serf\"", "\"serf2\""].iter().all(|name| printed.contains(name)), "{printed}");
+    node.feed(Input::Query(QueryRequest {
+        token: 2,
+        name: "load".to_owned(),
+        payload: Vec::new(),
+        filters: Vec::new(),
+        ack: false,
+        relay_factor: 1,
+        timeout: None,
+    }));
+    node.until("our relayed query is over", |node| node.events.contains(&Event::QueryDone { token: 2 }));
+    let replies = node.events.iter().filter(|event| matches!(event, Event::QueryReply { token: 2, .. }));
+    assert_eq!(replies.count(), 3, "each once, though some came twice");
+
+    first.kill();
+    node.until("all see it failed", |node| node.status("serf") == Some("failed") && second.sees("serf", "failed", &[]));
+    node.feed(Input::ForceLeave { name: "serf".to_owned(), prune: false });
+    node.until("all see it left", |node| node.status("serf") == Some("left") && second.sees("serf", "left", &[]));
+}
