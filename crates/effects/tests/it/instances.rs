@@ -1,0 +1,112 @@
+//! Instances: they start, outlive the agent, are found again, end, and are stopped.
+
+use crate::bench::{Bench, id, is_alive, kill, process, process_of, program, session, sh, shim_of, until};
+use regrow_model::Outcome;
+use regrow_model::process::ProcessId;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Shows the whole life: it starts in a session of its own, leads its group, its output is kept, and a stop ends it,
+/// its shim, and tells how.
+#[tokio::test]
+async fn a_life() {
+    let bench = Bench::new();
+    let started = bench.started("web-0", 1, sh("echo hello; echo oh >&2; exec sleep 1000")).await;
+    assert!(is_alive(started));
+    let shim = shim_of(&bench.data(), "web-0");
+    assert_eq!(session(started.pid), Some(shim.pid));
+    assert_ne!(session(started.pid), session(std::process::id()));
+    let printed = bench.printed("web-0", r#""stream":"stderr","line":"oh"}"#).await;
+    assert!(printed.contains(r#""stream":"stdout","line":"hello"}"#), "{printed}");
+    let Outcome::Stopped { exit } = bench.stop("web-0", 1, GRACE).await else { panic!("not stopped") };
+    assert_eq!((exit.code, exit.signal, exit.tail.as_str()), (None, Some(15), "oh"));
+    assert!(!is_alive(started) && !is_alive(shim));
+}
+
+/// Shows that a start whose outcome was lost is done again without a second process.
+#[tokio::test]
+async fn start_again_finds_it() {
+    let bench = Bench::new();
+    let first = bench.started("web-0", 3, process(&["sleep", "1000"])).await;
+    let again = bench.start("web-0", 3, process(&["sleep", "1000"])).await;
+    assert_eq!(again, Outcome::Started { process: first, adopted: true });
+    bench.stop("web-0", 3, GRACE).await;
+}
+
+/// Shows that an end is seen with its code and the last words on standard error.
+#[tokio::test]
+async fn an_end_is_seen() {
+    let mut bench = Bench::new();
+    bench.started("web-0", 1, sh("echo one; echo two >&2; echo three >&2; exit 7")).await;
+    let (instance, incarnation, exit) = bench.exited().await;
+    assert_eq!((instance, incarnation), (id("web-0"), 1));
+    assert_eq!((exit.code, exit.signal, exit.tail.as_str()), (Some(7), None, "two\nthree"));
+}
+
+/// Shows that a kill is seen with its signal.
+#[tokio::test]
+async fn a_kill_is_seen() {
+    let mut bench = Bench::new();
+    let started = bench.started("web-0", 1, process(&["sleep", "1000"])).await;
+    kill(started, "KILL");
+    let (_, _, exit) = bench.exited().await;
+    assert_eq!((exit.code, exit.signal), (None, Some(9)));
+}
+
+/// Shows that instances go on with the same pid when the agent is killed, and that the next agent finds, watches and
+/// stops them; and how those ended that did so meanwhile.
+#[tokio::test]
+async fn instances_outlive_the_agent() {
+    let mut bench = Bench::new();
+    bench.close();
+    let mut started = Vec::new();
+    for (instance, script) in [("web-0", "exec sleep 1000"), ("web-1", "read x <&- ; sleep 0.2; exit 9")] {
+        let process = serde_json::to_string(&sh(script)).unwrap();
+        let data = bench.data();
+        let mut agent = Command::new(program())
+            .args(["agent", data.to_str().unwrap(), instance, "4", &process])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut outcome = String::new();
+        BufReader::new(agent.stdout.take().unwrap()).read_line(&mut outcome).unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        let outcome: serde_json::Value = serde_json::from_str(&outcome).unwrap();
+        let process: ProcessId = serde_json::from_value(outcome["process"].clone()).expect("a process");
+        started.push(process);
+    }
+    until(|| (!is_alive(started[1])).then_some(()), || "the end of web-1".to_owned()).await;
+    until(|| bench.data().join("instances/web-1/exit.json").exists().then_some(()), || "its note".to_owned()).await;
+    bench.reopen();
+    let found = bench.world().adopt().await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((found[0].instance.clone(), found[0].incarnation), (id("web-0"), 4));
+    assert_eq!((found[0].process, found[0].exit.clone()), (Some(started[0]), None));
+    assert_eq!((found[1].process, found[1].exit.as_ref().unwrap().code), (None, Some(9)));
+    assert!(is_alive(started[0]));
+    kill(started[0], "INT");
+    let (instance, incarnation, exit) = bench.exited().await;
+    assert_eq!((instance, incarnation, exit.signal), (id("web-0"), 4, Some(2)));
+}
+
+/// Shows that without its shim an instance is not lost track of: the kernel ends it, what it started goes too, and its
+/// end is seen.
+#[tokio::test]
+async fn a_killed_shim_takes_its_instance_along() {
+    let mut bench = Bench::new();
+    let started = bench.started("web-0", 1, sh("sleep 1000 & echo $!; wait")).await;
+    let printed = bench.printed("web-0", r#""stdout""#).await;
+    let line = printed.lines().find(|line| line.contains(r#""stdout""#)).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let child = process_of(line["line"].as_str().unwrap().parse().unwrap()).unwrap();
+    kill(shim_of(&bench.data(), "web-0"), "KILL");
+    bench.exited().await;
+    assert!(!is_alive(started));
+    until(|| (!is_alive(child)).then_some(()), || "the child's end".to_owned()).await;
+    bench.started("web-0", 2, process(&["sleep", "1000"])).await;
+    bench.stop("web-0", 2, GRACE).await;
+}

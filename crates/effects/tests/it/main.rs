@@ -1,0 +1,4 @@
+//! The world against real processes, files, sockets and HAProxy.
+
+mod bench;
+mod instances;
