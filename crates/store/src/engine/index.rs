@@ -1,0 +1,296 @@
+//! The index in memory: every key with the versions of it that can still be asked for.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
+
+use super::frame::DataFile;
+use crate::{KeyRange, limits::VERSION_OVERHEAD_BYTES};
+
+/// A key, shared between the index, leases and the list of superseded versions.
+pub(crate) type Key = Arc<[u8]>;
+
+/// One version of a key, or its deletion.
+#[derive(Debug, Clone)]
+pub(crate) struct Version {
+    pub(crate) rev: i64,
+    pub(crate) create: i64,
+    /// 0: a deletion.
+    pub(crate) version: i64,
+    pub(crate) lease: i64,
+    /// Where the value's CRC is in `file`; not known until the version is durable.
+    pub(crate) offset: u64,
+    /// 0: not durable yet, the value is in `value`.
+    pub(crate) file: u32,
+    pub(crate) len: u32,
+    /// Place among the changes of the revision.
+    pub(crate) sub: u32,
+    /// The value itself, if it is short and the newest, or not durable yet.
+    pub(crate) value: Option<Box<[u8]>>,
+}
+
+impl Version {
+    pub(crate) fn is_deletion(&self) -> bool {
+        self.version == 0
+    }
+}
+
+/// The versions of one key, oldest first. The newest is apart, because most keys have only that.
+#[derive(Debug)]
+pub(crate) struct History {
+    pub(crate) last: Version,
+    /// Boxed once more because it is mostly absent: 8 bytes a key, not 24.
+    #[expect(clippy::box_collection, reason = "8 bytes a key instead of 24")]
+    older: Option<Box<Vec<Version>>>,
+}
+
+impl History {
+    /// The key as it was at a revision, deletions included.
+    pub(crate) fn at(&self, rev: i64) -> Option<&Version> {
+        if self.last.rev <= rev {
+            return Some(&self.last);
+        }
+        let older = self.older.as_ref()?;
+        let count = older.partition_point(|version| version.rev <= rev);
+        count.checked_sub(1).map(|at| &older[at])
+    }
+
+    /// The key as it was at a revision, if it existed.
+    pub(crate) fn live_at(&self, rev: i64) -> Option<&Version> {
+        self.at(rev).filter(|version| !version.is_deletion())
+    }
+
+    /// All versions, oldest first.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = &Version> {
+        self.older
+            .iter()
+            .flat_map(|older| older.iter())
+            .chain([&self.last])
+    }
+
+    fn find_mut(&mut self, rev: i64, sub: u32) -> Option<&mut Version> {
+        if (self.last.rev, self.last.sub) == (rev, sub) {
+            return Some(&mut self.last);
+        }
+        let older = self.older.as_mut()?;
+        let at = older
+            .binary_search_by_key(&(rev, sub), |version| (version.rev, version.sub))
+            .ok()?;
+        Some(&mut older[at])
+    }
+}
+
+/// All keys.
+#[derive(Default)]
+pub(crate) struct Index {
+    keys: BTreeMap<Key, History>,
+    /// For each change that superseded something, or was a deletion: when, and of which key; oldest first. What
+    /// compaction has to look at, so that its cost follows the garbage and not the keys.
+    superseded: VecDeque<(i64, Key)>,
+    /// Files that versions are in.
+    pub(crate) files: BTreeMap<u32, Arc<DataFile>>,
+    /// Keys that exist.
+    pub(crate) live: u64,
+    /// What the quota counts.
+    pub(crate) bytes: u64,
+}
+
+impl Index {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&History> {
+        self.keys.get(key)
+    }
+
+    /// The keys of a range, those up to and with `after` left out.
+    pub(crate) fn range<'a>(
+        &'a self,
+        range: &'a KeyRange,
+        after: Option<&'a Key>,
+    ) -> impl Iterator<Item = (&'a Key, &'a History)> {
+        let start: &[u8] = range.start();
+        let low = after.map_or(Bound::Included(start), |key| Bound::Excluded(&key[..]));
+        let high = match range.end() {
+            _ if range.is_point() => Bound::Included(start),
+            Some(end) => Bound::Excluded(end),
+            None => Bound::Unbounded,
+        };
+        // A range whose end is not after its start is empty; BTreeMap would panic.
+        let empty = match (low, high) {
+            (Bound::Included(low), Bound::Excluded(high)) => low >= high,
+            (Bound::Excluded(low), Bound::Excluded(high) | Bound::Included(high)) => low >= high,
+            _ => false,
+        };
+        (!empty)
+            .then(|| self.keys.range::<[u8], _>((low, high)))
+            .into_iter()
+            .flatten()
+    }
+
+    /// Keys in order from the one behind `after`.
+    pub(crate) fn after(&self, after: Option<&Key>) -> impl Iterator<Item = (&Key, &History)> {
+        let low = after.map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
+        self.keys.range::<[u8], _>((low, Bound::Unbounded))
+    }
+
+    /// Adds the newest version of a key. Returns the key as it is shared, and the lease the key had before.
+    pub(crate) fn push(&mut self, key: &[u8], version: Version) -> (Key, i64) {
+        self.bytes += bytes(key, &version);
+        let (rev, live) = (version.rev, !version.is_deletion());
+        // One search for a key that exists; a second for a new one, which allocates anyway.
+        if let Some((shared, history)) = entry(&mut self.keys, key) {
+            let mut old = std::mem::replace(&mut history.last, version);
+            if old.file != 0 {
+                old.value = None;
+            }
+            let lease = if old.is_deletion() { 0 } else { old.lease };
+            self.live = self.live + u64::from(live) - u64::from(!old.is_deletion());
+            history.older.get_or_insert_default().push(old);
+            self.superseded.push_back((rev, shared.clone()));
+            return (shared, lease);
+        }
+        let shared: Key = key.into();
+        if !live {
+            self.superseded.push_back((rev, shared.clone()));
+        }
+        self.live += u64::from(live);
+        self.keys.insert(
+            shared.clone(),
+            History {
+                last: version,
+                older: None,
+            },
+        );
+        (shared, 0)
+    }
+
+    /// Adds a key that is greater than all others; makes loading a base fast.
+    pub(crate) fn load(&mut self, sorted: Vec<(Key, Version)>) {
+        self.live = sorted.len() as u64;
+        self.bytes = sorted
+            .iter()
+            .map(|(key, version)| bytes(key, version))
+            .sum();
+        self.keys = sorted
+            .into_iter()
+            .map(|(key, last)| (key, History { last, older: None }))
+            .collect();
+    }
+
+    /// Takes the newest version of a key away again. Returns its lease and that of the version before it.
+    pub(crate) fn pop(&mut self, key: &Key) -> (i64, i64) {
+        let history = self.keys.get_mut(key).expect("what is undone was done");
+        let before = history.older.as_mut().and_then(|older| older.pop());
+        let deletion = history.last.is_deletion();
+        self.live -= u64::from(!deletion);
+        let undone = match before {
+            Some(before) => {
+                self.live += u64::from(!before.is_deletion());
+                std::mem::replace(&mut history.last, before)
+            }
+            None => self.keys.remove(key).expect("it was just there").last,
+        };
+        if undone.is_deletion() || self.keys.contains_key(key) {
+            self.superseded.pop_back();
+        }
+        self.bytes -= bytes(key, &undone);
+        let lease = self.keys.get(key).map_or(0, |history| history.last.lease);
+        (undone.lease, lease)
+    }
+
+    /// Notes where a version is on disk. Its value leaves memory if it is longer than `inline` or no longer the
+    /// newest.
+    pub(crate) fn settle(
+        &mut self,
+        key: &Key,
+        rev: i64,
+        sub: u32,
+        place: (u32, u64),
+        inline: usize,
+    ) {
+        let Some(history) = self.keys.get_mut(key) else {
+            return;
+        };
+        let newest = (history.last.rev, history.last.sub) == (rev, sub);
+        if let Some(version) = history.find_mut(rev, sub) {
+            (version.file, version.offset) = place;
+            if !newest || version.len as usize > inline {
+                version.value = None;
+            }
+        }
+    }
+
+    /// Notes that a version has moved to another file.
+    pub(crate) fn relocate(&mut self, key: &[u8], rev: i64, sub: u32, place: (u32, u64)) {
+        if let Some(version) = self
+            .keys
+            .get_mut(key)
+            .and_then(|history| history.find_mut(rev, sub))
+        {
+            (version.file, version.offset) = place;
+        }
+    }
+
+    /// Gives up versions that nobody may ask for once history starts at `oldest`; looks at `most` of them at most.
+    /// Returns whether there is more to do.
+    pub(crate) fn prune(&mut self, oldest: i64, most: usize) -> bool {
+        for _ in 0..most {
+            let Some((_, key)) = self.superseded.pop_front_if(|(rev, _)| *rev <= oldest) else {
+                return false;
+            };
+            self.prune_key(&key, oldest);
+        }
+        self.superseded
+            .front()
+            .is_some_and(|(rev, _)| *rev <= oldest)
+    }
+
+    fn prune_key(&mut self, key: &Key, oldest: i64) {
+        let Some(history) = self.keys.get_mut(key) else {
+            return;
+        };
+        let mut freed = 0;
+        if history.last.rev <= oldest {
+            freed += history
+                .older
+                .take()
+                .iter()
+                .flat_map(|older| older.iter())
+                .map(|old| bytes(key, old))
+                .sum::<u64>();
+            if history.last.is_deletion() {
+                freed += bytes(key, &history.last);
+                self.keys.remove(key);
+            }
+        } else if let Some(older) = &mut history.older {
+            let mut keep = older
+                .partition_point(|version| version.rev <= oldest)
+                .saturating_sub(1);
+            if older
+                .get(keep)
+                .is_some_and(|version| version.rev <= oldest && version.is_deletion())
+            {
+                keep += 1;
+            }
+            freed += older.drain(..keep).map(|old| bytes(key, &old)).sum::<u64>();
+            if older.is_empty() {
+                history.older = None;
+            } else {
+                older.shrink_to(older.len() * 2);
+            }
+        }
+        self.bytes -= freed;
+    }
+}
+
+/// Finds a key with its shared handle.
+fn entry<'a>(keys: &'a mut BTreeMap<Key, History>, key: &[u8]) -> Option<(Key, &'a mut History)> {
+    let bounds = (Bound::Included(key), Bound::Included(key));
+    keys.range_mut::<[u8], _>(bounds)
+        .next()
+        .map(|(key, history)| (key.clone(), history))
+}
+
+fn bytes(key: &[u8], version: &Version) -> u64 {
+    key.len() as u64 + u64::from(version.len) + VERSION_OVERHEAD_BYTES
+}

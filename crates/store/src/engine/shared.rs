@@ -1,0 +1,187 @@
+//! What the engine's threads and its readers share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use super::{
+    index::Index,
+    leases::Leases,
+    log::Segment,
+    options::Options,
+    signal::{Signal, lock, read},
+    watcher::Watchers,
+};
+use crate::{Error, Result, Revision, Status, disk::Disk};
+
+/// What the engine's threads and its readers share.
+///
+/// Locks are taken in the order: watchers, leases, index, segments, pins; and none is held across a sync.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// May be ahead of `revision` by what is being written; readers go by revision and do not see that.
+    pub(crate) index: RwLock<Index>,
+    pub(crate) leases: Mutex<Leases>,
+    pub(crate) watchers: Mutex<Watchers>,
+    /// Oldest first; the last is being written.
+    pub(crate) segments: Mutex<Vec<Arc<Segment>>>,
+    /// Bytes of the base, and the last segment that it stands for.
+    pub(crate) base: Mutex<(u64, u64)>,
+    /// The last revision that is durable.
+    pub(crate) revision: AtomicI64,
+    /// The oldest revision that may be read; 0 if never compacted.
+    pub(crate) compacted: AtomicI64,
+    /// How far the versions in memory have followed `compacted`.
+    pub(crate) pruned: watch::Sender<i64>,
+    pub(crate) housekeeping: Arc<Signal>,
+    pub(crate) full: AtomicBool,
+    pub(crate) lease_bytes: AtomicU64,
+    pub(crate) closed: AtomicBool,
+    /// Held by the writer from the first change of a batch until it is durable or undone; taken before all others.
+    pub(crate) batch: Mutex<()>,
+    pins: Mutex<BTreeMap<i64, usize>>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: Options, disk: Arc<dyn Disk>, state: State) -> Self {
+        Self {
+            options,
+            disk,
+            lease_bytes: AtomicU64::new(state.leases.bytes()),
+            index: RwLock::new(state.index),
+            leases: Mutex::new(state.leases),
+            watchers: Mutex::default(),
+            segments: Mutex::new(state.segments),
+            base: Mutex::new(state.base),
+            revision: AtomicI64::new(state.revision),
+            compacted: AtomicI64::new(state.compacted),
+            pruned: watch::Sender::new(0),
+            housekeeping: Arc::default(),
+            full: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            batch: Mutex::default(),
+            pins: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn revision(&self) -> i64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn compacted(&self) -> i64 {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// Checks that a revision can be read when the store is at `current`; 0 or less is now.
+    pub(crate) fn readable(&self, rev: i64, current: i64) -> Result<i64> {
+        if rev > current {
+            return Err(Error::FutureRevision {
+                requested: Revision(rev),
+                current: Revision(current),
+            });
+        }
+        let compacted = self.compacted();
+        match rev {
+            ..=0 => Ok(current),
+            rev if rev < compacted => Err(Error::Compacted {
+                requested: Revision(rev),
+                compacted: Revision(compacted),
+            }),
+            rev => Ok(rev),
+        }
+    }
+
+    /// Keeps a revision (0: now) readable while the pin lives.
+    pub(crate) fn pin(&self, rev: i64) -> Result<Pin<'_>> {
+        let (pin, current) = {
+            let mut pins = lock(&self.pins);
+            let current = self.revision();
+            let rev = if rev <= 0 { current } else { rev };
+            *pins.entry(rev).or_insert(0) += 1;
+            (
+                Pin {
+                    shared: self,
+                    rev,
+                    current,
+                },
+                current,
+            )
+        };
+        // Checked after the pin is set, so that housekeeping either sees the pin or has moved `compacted` before.
+        self.readable(rev, current)?;
+        Ok(pin)
+    }
+
+    /// The revision below which versions may be given up.
+    pub(crate) fn prune_limit(&self) -> i64 {
+        let compacted = self.compacted();
+        lock(&self.pins)
+            .keys()
+            .next()
+            .map_or(compacted, |oldest| compacted.min(*oldest))
+    }
+
+    pub(crate) fn bytes_in_use(&self) -> u64 {
+        read(&self.index).bytes + self.lease_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let base = lock(&self.base).0;
+        let log: u64 = lock(&self.segments)
+            .iter()
+            .map(|segment| segment.size)
+            .sum();
+        let (keys, in_use) = (read(&self.index).live, self.bytes_in_use());
+        Status {
+            revision: Revision(self.revision()),
+            compact_revision: Revision(self.compacted()),
+            db_size: base + log,
+            db_size_in_use: in_use,
+            quota: self.options.quota_bytes,
+            keys,
+            no_space: self.full.load(Ordering::Relaxed) || in_use >= self.options.quota_bytes,
+        }
+    }
+}
+
+/// What is found on disk.
+pub(crate) struct State {
+    pub(crate) index: Index,
+    pub(crate) leases: Leases,
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) base: (u64, u64),
+    pub(crate) revision: i64,
+    pub(crate) compacted: i64,
+}
+
+/// A revision that stays readable.
+pub(crate) struct Pin<'a> {
+    shared: &'a Shared,
+    /// The revision pinned.
+    pub(crate) rev: i64,
+    /// Where the store was.
+    pub(crate) current: i64,
+}
+
+impl Drop for Pin<'_> {
+    fn drop(&mut self) {
+        let mut pins = lock(&self.shared.pins);
+        if let Some(count) = pins.get_mut(&self.rev) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.rev);
+                // Pruning may have waited for this one.
+                if self.rev < self.shared.compacted() {
+                    self.shared.housekeeping.wake();
+                }
+            }
+        }
+    }
+}
