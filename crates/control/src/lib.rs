@@ -7,3 +7,6 @@
 pub mod explain;
 pub mod features;
 pub mod governor;
+
+#[cfg(test)]
+mod world;

@@ -23,3 +23,6 @@ mod admit;
 mod freeze;
 
 pub use admit::{DISRUPTIONS_PER_PLAN_MAX, admit};
+
+#[cfg(test)]
+mod tests;

@@ -125,3 +125,6 @@ fn last_cause(status: &observed::Group) -> Option<&CauseId> {
     let good = || status.good.as_ref().map(|good| &good.group.cause);
     rollout.or_else(good).or_else(|| status.bad.last().map(|bad| &bad.cause))
 }
+
+#[cfg(test)]
+mod tests;
