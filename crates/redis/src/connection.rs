@@ -4,6 +4,7 @@
 //! position in the stream is unknown: drop the connection and dial again.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -141,6 +142,7 @@ impl Dialer {
         stream.set_nodelay(true).map_err(connect)?;
         let mut connection = Connection {
             address: address.clone(),
+            peer: stream.peer_addr().map_err(connect)?.ip(),
             stream,
             decoder: Decoder::default(),
             input: BytesMut::new(),
@@ -162,6 +164,7 @@ impl Dialer {
 #[derive(Debug)]
 pub struct Connection {
     address: Address,
+    peer: IpAddr,
     stream: TcpStream,
     decoder: Decoder,
     input: BytesMut,
@@ -176,6 +179,11 @@ impl Connection {
     /// The server this leads to.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The IP on the other side, which commands between servers need where people write a name.
+    pub fn peer_ip(&self) -> IpAddr {
+        self.peer
     }
 
     /// Changes the deadline of each exchange.

@@ -8,8 +8,11 @@
 //! [`plan`]. The rest touches the network and decides nothing.
 
 pub mod address;
+pub mod admin;
+pub mod cli;
 pub mod connection;
 pub mod info;
+pub mod plan;
 pub mod resp;
 pub mod slot;
 pub mod slot_set;

@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::slot::Slot;
 use crate::slot_set::SlotSet;
 
-use super::node::NodeId;
+use super::node::{Node, NodeId};
 use super::picture::Picture;
 
 /// Something that keeps a cluster from being whole.
@@ -36,7 +36,7 @@ pub enum Problem {
         /// The other end.
         peer: NodeId,
     },
-    /// This node has another idea of who serves what than most have.
+    /// This node has another idea of who serves what than most have, or of whom a node follows than that node itself.
     Disagrees {
         /// The node.
         node: Address,
@@ -56,6 +56,11 @@ pub enum Problem {
         address: Address,
         /// Why not.
         why: String,
+    },
+    /// A node refuses clients, because it holds the cluster for down or has just come back.
+    NotServing {
+        /// The node.
+        node: Address,
     },
     /// A node holds another for dead, or for likely dead.
     Down {
@@ -102,13 +107,17 @@ impl fmt::Display for Problem {
             ),
             Self::Disagrees { node } => write!(
                 f,
-                "{node} has another idea of who serves what than most nodes"
+                "{node} has another idea of who serves what, or who follows whom, than the others"
             ),
             Self::Unknown { node, peer } => write!(f, "{node} does not know {peer}"),
             Self::Unheard { node, address, why } => write!(
                 f,
                 "node {} at {address} did not answer: {why}",
                 node.short()
+            ),
+            Self::NotServing { node } => write!(
+                f,
+                "{node} refuses clients, because it holds the cluster for down"
             ),
             Self::Down { node, votes } => write!(f, "{node} is held for dead by {votes} node(s)"),
         }
@@ -149,6 +158,11 @@ impl Picture {
                 node: id.clone(),
                 address: unheard.address.clone(),
                 why: unheard.why.clone(),
+            });
+        }
+        for view in self.views.values().filter(|view| !view.serving) {
+            problems.push(Problem::NotServing {
+                node: view.myself().address.clone(),
             });
         }
         for node in self.nodes() {
@@ -199,7 +213,12 @@ impl Picture {
         let Some((_, most)) = most else { return };
         for (view, owners) in &views {
             let node = &view.myself().address;
-            if owners != most {
+            let follows = |peer: &Node| {
+                view.nodes
+                    .get(&peer.id)
+                    .is_some_and(|seen| !seen.flags.handshake && seen.master != peer.master)
+            };
+            if owners != most || self.nodes().any(follows) {
                 problems.push(Problem::Disagrees { node: node.clone() });
             }
             for peer in self.nodes().filter(|peer| {
@@ -250,9 +269,10 @@ pub(crate) mod tests {
                     slots.join(" ")
                 );
             }
-            picture
-                .views
-                .insert(id(me), View::parse(&text, &Address::new("x", 1)).unwrap());
+            picture.views.insert(
+                id(me),
+                View::parse(&text, "cluster_state:ok", &Address::new("x", 1)).unwrap(),
+            );
         }
         picture
     }
@@ -321,7 +341,24 @@ pub(crate) mod tests {
             .slots = SlotSet::new();
         assert_eq!(
             texts(&split),
-            ["10.0.0.4:7004 has another idea of who serves what than most nodes"]
+            [
+                "10.0.0.4:7004 has another idea of who serves what, or who follows whom, than the others"
+            ]
+        );
+
+        let mut late = picture(&WHOLE);
+        late.views
+            .get_mut(&b)
+            .unwrap()
+            .nodes
+            .get_mut(&id("dd"))
+            .unwrap()
+            .master = None;
+        assert_eq!(
+            texts(&late),
+            [
+                "10.0.0.2:7002 has another idea of who serves what, or who follows whom, than the others"
+            ]
         );
 
         let mut stranger = picture(&WHOLE);
@@ -334,6 +371,13 @@ pub(crate) mod tests {
         assert_eq!(
             texts(&stranger),
             ["10.0.0.1:7001 does not know 10.0.0.4:7004"]
+        );
+
+        let mut refusing = picture(&WHOLE);
+        refusing.views.get_mut(&id("aa")).unwrap().serving = false;
+        assert_eq!(
+            texts(&refusing),
+            ["10.0.0.1:7001 refuses clients, because it holds the cluster for down"]
         );
 
         let mut silent = picture(&WHOLE);

@@ -10,3 +10,9 @@ mod picture;
 pub use check::Problem;
 pub use node::{BadNodes, Flags, Node, NodeId, View};
 pub use picture::{Picture, Unheard};
+
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::check::tests::picture;
+    pub(crate) use super::node::tests::id;
+}

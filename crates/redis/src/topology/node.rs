@@ -116,6 +116,9 @@ pub struct Node {
 pub struct View {
     /// The nodes, by name. The one asked is among them, with `flags.myself`.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Whether the node asked says that the cluster serves (`cluster_state:ok`). A node that has just come back says no
+    /// for a moment, and refuses clients.
+    pub serving: bool,
     me: NodeId,
 }
 
@@ -123,12 +126,12 @@ pub struct View {
 const NODES_MAX: usize = 16_384;
 
 impl View {
-    /// Reads an answer. `asked`: where the answer came from, which fills in for a node that does not know its own
-    /// address yet.
+    /// Reads an answer. `info`: that of `CLUSTER INFO`. `asked`: where the answers came from, which fills in for a node
+    /// that does not know its own address yet.
     ///
     /// Shape of a line: `id host:port@bus[,name…] flags master|- ping pong epoch link [slot|first-last|[slot->-id]|[slot-<-id]]…`.
     /// Source: <https://redis.io/docs/latest/commands/cluster-nodes/>.
-    pub fn parse(text: &str, asked: &Address) -> Result<Self, BadNodes> {
+    pub fn parse(text: &str, info: &str, asked: &Address) -> Result<Self, BadNodes> {
         let mut nodes = BTreeMap::new();
         let mut me = None;
         for line in text.lines() {
@@ -142,7 +145,11 @@ impl View {
             }
         }
         let me = me.ok_or_else(|| BadNodes::new("list without the node asked", text))?;
-        Ok(Self { nodes, me })
+        Ok(Self {
+            nodes,
+            serving: info.lines().any(|line| line == "cluster_state:ok"),
+            me,
+        })
     }
 
     /// The node asked.
@@ -284,7 +291,12 @@ pub(crate) mod tests {
             b = id("bb"),
             c = id("cc")
         );
-        let view = View::parse(&text, &Address::new("10.0.0.1", 7001)).unwrap();
+        let view = View::parse(
+            &text,
+            "cluster_state:ok\r\ncluster_size:2\r\n",
+            &Address::new("10.0.0.1", 7001),
+        )
+        .unwrap();
         let me = view.myself();
         assert_eq!(
             (me.address.to_string().as_str(), me.bus_port, me.epoch),
@@ -316,6 +328,7 @@ pub(crate) mod tests {
             (Some(&id("aa")), "[::1]:7003")
         );
         assert_eq!(view.owners().len(), 2);
+        assert!(view.serving);
     }
 
     #[test]
@@ -349,7 +362,7 @@ pub(crate) mod tests {
             ),
             (format!("{a} 1.1.1.1:1@2 myself"), "master"),
         ] {
-            let error = View::parse(&text, &Address::new("h", 1))
+            let error = View::parse(&text, "", &Address::new("h", 1))
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -1,0 +1,136 @@
+//! How a command ends.
+
+use crate::admin::AdminError;
+use crate::connection;
+use crate::plan::{CreateError, MovesError};
+
+/// How a command ends, when it says so itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// 0: done.
+    Done = 0,
+    /// 1: it was tried and failed, or a check found something.
+    Failed = 1,
+    /// 2: the arguments make no sense together.
+    Usage = 2,
+    /// 3: not confirmed, or it would do harm.
+    Refused = 3,
+    /// 4: a thing named is not there.
+    NotFound = 4,
+    /// 5: nobody answers.
+    Unreachable = 5,
+    /// 6: it takes longer than allowed.
+    TimedOut = 6,
+}
+
+impl Exit {
+    /// The number for the operating system.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// On the cluster.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// No cluster can be made of these servers.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The slots cannot be moved so.
+    #[error(transparent)]
+    Moves(#[from] MovesError),
+    /// No node is called so, or more than one.
+    #[error("{} {text:?}", if .fits.is_empty() { "no node that answers is called".to_owned() } else { format!("{} nodes are called", .fits.len()) })]
+    Node {
+        /// What was written.
+        text: String,
+        /// The nodes that it fits.
+        fits: Vec<String>,
+    },
+    /// It would do harm, or does not apply to this node.
+    #[error("{why}")]
+    Refused {
+        /// Why.
+        why: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// Nobody said yes.
+    #[error("not confirmed; nothing was changed")]
+    NotConfirmed,
+    /// The place where output goes does not take it.
+    #[error("cannot write the output")]
+    Output(#[from] std::io::Error),
+    /// Output that cannot be written as JSON.
+    #[error("cannot write the output as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Failure {
+    /// The exit that this means.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Admin(AdminError::Unreachable(_)) => Exit::Unreachable,
+            Self::Admin(AdminError::Server(error)) if error.unreachable() => Exit::Unreachable,
+            Self::Admin(
+                AdminError::Server(connection::Error::TimedOut { .. })
+                | AdminError::NotSettled { .. }
+                | AdminError::NotInStep { .. },
+            ) => Exit::TimedOut,
+            Self::Admin(AdminError::Unfit(_)) | Self::Refused { .. } | Self::NotConfirmed => {
+                Exit::Refused
+            }
+            Self::Create(_) => Exit::Usage,
+            Self::Moves(MovesError::NotMaster(_))
+            | Self::Node { .. }
+            | Self::Admin(AdminError::NoNode(_)) => Exit::NotFound,
+            Self::Moves(_) => Exit::Refused,
+            Self::Admin(_) | Self::Output(_) | Self::Json(_) => Exit::Failed,
+        }
+    }
+
+    /// What to do next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Admin(AdminError::Unreachable(_)) => {
+                "is the server running, and is the address right?".to_owned()
+            }
+            Self::Admin(AdminError::Server(error))
+                if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) =>
+            {
+                "give --user and the password in REGROW_REDIS_PASSWORD".to_owned()
+            }
+            Self::Admin(AdminError::Server(error))
+                if error.code() == Some("ERR")
+                    && error.to_string().contains("cluster support disabled") =>
+            {
+                "this server is not part of a cluster: its cluster mode is off".to_owned()
+            }
+            Self::Admin(AdminError::NotSettled { .. } | AdminError::Stuck { .. }) => {
+                "look at it with `check`, then run `fix`".to_owned()
+            }
+            Self::Admin(AdminError::NotInStep { .. }) => {
+                "look at the log of the replica; it may still be loading".to_owned()
+            }
+            Self::Node { fits, .. } if !fits.is_empty() => {
+                format!("write more of the name: {}", fits.join(", "))
+            }
+            Self::Node { .. } => {
+                "`status` lists the nodes; write an address, or at least four digits of a name"
+                    .to_owned()
+            }
+            Self::Refused { hint, .. } => hint.clone(),
+            Self::NotConfirmed => "answer yes, or give --yes".to_owned(),
+            _ => return None,
+        })
+    }
+
+    /// The error with its causes, on one line.
+    pub fn message(&self) -> String {
+        crate::admin::chain(self)
+    }
+}
