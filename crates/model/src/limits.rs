@@ -10,6 +10,24 @@ pub const GROUP_SIZE_MAX: u32 = 10_000;
 pub const OBJECTS_MAX: usize = 10_000;
 /// Largest spec file, bytes: far above any that people write, and parsed in well under a second.
 pub const SPEC_BYTES_MAX: usize = 4 << 20;
+/// Most files of one spec.
+pub const SPEC_FILES_MAX: usize = 1_000;
+/// Most values in a spec, counting what aliases repeat: fifty for each of [`OBJECTS_MAX`] objects, in tens of megabytes.
+pub const SPEC_NODES_MAX: usize = 500_000;
+/// Deepest nesting of values in a spec: far above any that people write, far below what a thread's stack holds.
+pub const SPEC_DEPTH_MAX: usize = 64;
+/// Most errors told about one spec: who has made more mends the first ones first.
+pub const DIAGNOSTICS_MAX: usize = 50;
+/// Most changes that the governor's budget may allow in a window.
+pub const BUDGET_CHANGES_MAX: u32 = 10_000;
+/// Most passes or failures in a row that a check may ask for.
+pub const CHECK_STREAK_MAX: u32 = 1_000;
+/// Largest log file of an instance, MiB.
+pub const LOG_SIZE_MIB_MAX: u64 = 65_536;
+/// Most closed log files kept of an instance.
+pub const LOG_FILES_MAX: u32 = 1_000;
+/// Longest tag of a service, bytes.
+pub const TAG_LENGTH_MAX: usize = 255;
 /// Largest template source, bytes: with its record it must fit one etcd request of 1.5 MiB.
 pub const TEMPLATE_SOURCE_BYTES_MAX: usize = 1 << 20;
 /// Largest rendered file, bytes.
