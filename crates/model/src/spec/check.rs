@@ -1,6 +1,7 @@
 //! A check: what proves health.
 
 use crate::duration::Span;
+use crate::limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,11 +27,13 @@ pub struct Check {
     /// Longest that one check may take; then it has failed. At most the interval counts; default 1 s.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
-    /// Passes in a row before a failing endpoint is healthy. Default 1.
+    /// Passes in a row before a failing endpoint is healthy. 1 to 1,000; default 1.
     #[serde(default = "default_rise")]
+    #[schemars(range(min = 1, max = limits::CHECK_STREAK_MAX))]
     pub rise: u32,
-    /// Failures in a row before a healthy endpoint is failing. Default 2: one lost packet is no death.
+    /// Failures in a row before a healthy endpoint is failing. 1 to 1,000; default 2: one lost packet is no death.
     #[serde(default = "default_fall")]
+    #[schemars(range(min = 1, max = limits::CHECK_STREAK_MAX))]
     pub fall: u32,
 }
 

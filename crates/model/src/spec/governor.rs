@@ -1,6 +1,7 @@
 //! `governor:` — the bounds on everything that changes the world.
 
 use crate::duration::Span;
+use crate::limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,10 +20,11 @@ pub struct Governor {
 /// A budget of planned changes that take something out of service (stops, drains, rolling replacements).
 /// Replacing what has died by itself is not counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Budget {
     /// Changes in any window of `per`. 1 to 10,000; default 120: a rolling replace of a hundred goes through at once,
     /// a planner that loops does not.
+    #[schemars(range(min = 1, max = limits::BUDGET_CHANGES_MAX))]
     pub changes: u32,
     /// The window. Default 1 m.
     pub per: Span,
@@ -36,10 +38,11 @@ impl Default for Budget {
 
 /// When to stop destroying: a large share failing its checks at once is a fault of the checker or the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Freeze {
     /// Share of endpoints whose process lives but whose checks fail, above which nothing alive is destroyed.
     /// 0 to 1; default 0.5.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
     /// Below this many endpoints a share says nothing. Default 4.
     pub at_least: u32,

@@ -16,6 +16,7 @@ pub struct Group {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Name>,
     /// How many. 0 to 10,000.
+    #[schemars(range(min = 0, max = limits::GROUP_SIZE_MAX))]
     pub size: u32,
     /// Where they run.
     pub provider: Provider,
@@ -45,6 +46,7 @@ pub struct Group {
     pub update: Update,
     /// Planned changes never leave fewer healthy ones than this. Default: `size` less `update.max_unavailable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = limits::GROUP_SIZE_MAX))]
     pub min_healthy: Option<u32>,
     /// Time between leaving every load balancer and the stop signal, for requests in flight. Default 1 s.
     #[serde(default = "default_drain")]
@@ -99,15 +101,19 @@ pub enum Provider {
 pub struct Limits {
     /// Open files (RLIMIT_NOFILE).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = i64::MAX))]
     pub open_files: Option<u64>,
     /// Processes of its user (RLIMIT_NPROC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = i64::MAX))]
     pub processes: Option<u64>,
     /// Address space in MiB (RLIMIT_AS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = i64::MAX >> 20))]
     pub memory_mib: Option<u64>,
     /// Largest file it may write, in MiB (RLIMIT_FSIZE).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = i64::MAX >> 20))]
     pub file_size_mib: Option<u64>,
 }
 
@@ -205,8 +211,10 @@ impl JsonSchema for Ports {
 #[serde(deny_unknown_fields, default)]
 pub struct Update {
     /// How many may be out of service at a time during a planned change. Default 1; 0 needs `max_surge`.
+    #[schemars(range(min = 0, max = limits::GROUP_SIZE_MAX))]
     pub max_unavailable: u32,
     /// How many more than `size` may run during a change. Default 0.
+    #[schemars(range(min = 0, max = limits::GROUP_SIZE_MAX))]
     pub max_surge: u32,
     /// A new version that is not healthy within this has failed. Default 30 s.
     pub health_within: Span,
@@ -259,9 +267,11 @@ impl Default for Backoff {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Logs {
-    /// Size at which a file is closed and the next begun, in MiB. Default 10.
+    /// Size at which a file is closed and the next begun, in MiB. 1 to 65,536; default 10.
+    #[schemars(range(min = 1, max = limits::LOG_SIZE_MIB_MAX))]
     pub size_mib: u64,
-    /// Closed files kept. Default 3.
+    /// Closed files kept. 0 to 1,000; default 3.
+    #[schemars(range(min = 0, max = limits::LOG_FILES_MAX))]
     pub keep: u32,
 }
 

@@ -4,14 +4,26 @@
 //! and default; the JSON Schema (`regrow schema`) is generated from these types and their docs.
 
 mod check;
+pub mod command;
+mod diagnostic;
 mod governor;
 mod group;
+mod load;
+mod near;
+mod schema;
 mod service;
+mod shape;
 mod template;
+mod tree;
+mod validate;
+mod yaml;
 
 pub use check::Check;
+pub use diagnostic::Diagnostic;
 pub use governor::{Budget, Freeze, Governor};
 pub use group::{Backoff, Group, Limits, Logs, Ports, Provider, Stop, Update};
+pub use load::{SourceFile, load};
+pub use schema::schema;
 pub use service::Service;
 pub use template::{Guard, Probe, Reload, Template, TemplateFile, Wait};
 

@@ -1,0 +1,115 @@
+//! Rules of groups.
+
+use super::super::command::{ExpandError, GIVEN, expand};
+use super::super::diagnostic::{Wrongs, quoted};
+use super::super::tree::At;
+use super::super::{Group, near};
+use super::{Written, field};
+use crate::limits::GROUP_NAME_LENGTH_MAX;
+use crate::{Kind, Name};
+
+pub(super) fn check(name: &Name, group: &Group, at: &At<'_>, written: &Written<'_>, wrong: &mut Wrongs) {
+    if name.as_str().len() > GROUP_NAME_LENGTH_MAX {
+        let message = format!("the group's name has {} characters", name.as_str().len());
+        let help = format!("it may have {GROUP_NAME_LENGTH_MAX}: its instances' names add a number");
+        wrong.key(at, message, help);
+    }
+    if let Some(service) = &group.service {
+        field::reference(&at.get("service"), "service", service, &written.services, wrong);
+    }
+    after(group, at, written, wrong);
+    command(group, at, wrong);
+    if let Some(directory) = &group.directory {
+        field::path(&at.get("directory"), directory, wrong);
+    }
+    if let Some(user) = &group.user {
+        field::user(&at.get("user"), user, wrong);
+    }
+    change(group, at, wrong);
+    field::span(&at.get("drain"), group.drain, wrong);
+    field::span(&at.get("grace"), group.grace, wrong);
+    field::positive(&at.get("replace_failing"), group.replace_failing, wrong);
+    let stop = at.get("stop");
+    field::signal(&stop.get("signal"), &group.stop.signal, &["STOP"], wrong);
+    field::span(&stop.get("grace"), group.stop.grace, wrong);
+    let backoff = at.get("backoff");
+    field::positive(&backoff.get("first"), group.backoff.first, wrong);
+    field::positive(&backoff.get("reset"), group.backoff.reset, wrong);
+    field::span(&backoff.get("max"), group.backoff.max, wrong);
+    if group.backoff.max < group.backoff.first {
+        let message =
+            format!("the longest wait, {}, is shorter than the first, {}", group.backoff.max, group.backoff.first);
+        wrong.value(&backoff.get("max"), message, "raise `backoff.max` or lower `backoff.first`");
+    }
+}
+
+fn after(group: &Group, at: &At<'_>, written: &Written<'_>, wrong: &mut Wrongs) {
+    let after = at.get("after");
+    for (index, object) in group.after.iter().enumerate() {
+        let at = after.index(index);
+        match object.kind {
+            Kind::Group => field::reference(&at, "group", &object.name, &written.groups, wrong),
+            Kind::Template => field::reference(&at, "template", &object.name, &written.templates, wrong),
+            Kind::Service => field::reference(&at, "service", &object.name, &written.services, wrong),
+            Kind::Cluster | Kind::Node | Kind::Instance => {
+                let message = format!("{} cannot be waited for", quoted(&object.to_string()));
+                wrong.value(&at, message, "name a template, a group or a service: `template/haproxy`");
+            }
+        }
+    }
+}
+
+fn command(group: &Group, at: &At<'_>, wrong: &mut Wrongs) {
+    let command = at.get("command");
+    if group.command.is_empty() {
+        wrong.value(&command, "the command is empty", "name a program and its arguments: `[python3, serve.py]`");
+    }
+    field::command(&command, &group.command, wrong);
+    let lookup = |name: &str| (GIVEN.contains(&name) || group.environment.contains_key(name)).then_some("");
+    for (index, word) in group.command.iter().enumerate() {
+        let Err(error) = expand(word, lookup) else { continue };
+        let help = match &error {
+            ExpandError::Unclosed => "close it with `}`, or write `$$` for a dollar sign".to_owned(),
+            ExpandError::Unknown { name } if name.contains(":-") || name.contains(":=") => {
+                "there are no defaults here: set the value in `environment`".to_owned()
+            }
+            ExpandError::Unknown { name } => {
+                let known = GIVEN.into_iter().chain(group.environment.keys().map(String::as_str));
+                let help = near::help(name, known, "known are");
+                format!("{help}; others come from `environment`, and `$$` is a dollar sign")
+            }
+        };
+        wrong.value(&command.index(index), error.to_string(), help);
+    }
+    for (name, at) in at.get("environment").entries() {
+        if GIVEN.contains(&name) {
+            let help = if name == "PORT" { "choose the port by the group's `port`" } else { "give yours another name" };
+            wrong.key(&at, format!("`{name}` is set by Regrow"), help);
+        } else if !is_variable(name) {
+            let help = "names have letters, digits and _, and do not begin with a digit";
+            wrong.key(&at, format!("{} is not the name of an environment variable", quoted(name)), help);
+        }
+    }
+}
+
+/// Source: POSIX.1-2017 §3.235, with small letters.
+fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Size and the rules of change.
+fn change(group: &Group, at: &At<'_>, wrong: &mut Wrongs) {
+    let update = at.get("update");
+    if group.update.max_unavailable == 0 && group.update.max_surge == 0 {
+        let message = "`max_unavailable` and `max_surge` are both 0: nothing could ever be replaced";
+        wrong.value(&update.get("max_unavailable"), message, "let `max_surge` or `max_unavailable` be 1");
+    }
+    field::positive(&update.get("health_within"), group.update.health_within, wrong);
+    if let Some(min) = group.min_healthy
+        && min > group.size
+    {
+        let message = format!("`min_healthy` is {min}, and the group has only {}", group.size);
+        wrong.value(&at.get("min_healthy"), message, format!("at most {}, or raise `size`", group.size));
+    }
+}

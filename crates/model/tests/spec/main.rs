@@ -1,0 +1,3 @@
+//! Specs as users write them, good and bad: what `regrow_model::spec::load` says to them.
+
+mod scripts;
