@@ -22,6 +22,8 @@ pub const DIAGNOSTICS_MAX: usize = 50;
 pub const BUDGET_CHANGES_MAX: u32 = 10_000;
 /// Most passes or failures in a row that a check may ask for.
 pub const CHECK_STREAK_MAX: u32 = 1_000;
+/// Longest script that is shown whole in its check's label, characters.
+pub const CHECK_LABEL_LENGTH_MAX: usize = 80;
 /// Largest log file of an instance, MiB.
 pub const LOG_SIZE_MIB_MAX: u64 = 65_536;
 /// Most closed log files kept of an instance.

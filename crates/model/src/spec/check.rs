@@ -1,7 +1,7 @@
 //! A check: what proves health.
 
 use crate::duration::Span;
-use crate::limits;
+use crate::{Digest, limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,12 +54,19 @@ fn default_fall() -> u32 {
 }
 
 impl Check {
-    /// How it looks, for people and as its key in records: `http /healthz`, `tcp`, `script check-it`, `process`.
+    /// How it looks, for people and as its key in records: `http /healthz`, `tcp`, `script check-it --fast`, `process`.
+    /// A script of more than [`limits::CHECK_LABEL_LENGTH_MAX`] characters is cut and told apart by its digest.
     pub fn label(&self) -> String {
         if let Some(target) = &self.http {
             format!("http {target}")
-        } else if let Some(program) = self.script.first() {
-            format!("script {program}")
+        } else if !self.script.is_empty() {
+            let words = self.script.join(" ");
+            if words.chars().count() <= limits::CHECK_LABEL_LENGTH_MAX {
+                return format!("script {words}");
+            }
+            let digest = Digest::of(self.script.iter().map(|word| word.as_bytes()));
+            let head: String = words.chars().take(limits::CHECK_LABEL_LENGTH_MAX).collect();
+            format!("script {head}… {}", digest.short())
         } else if self.tcp {
             "tcp".to_owned()
         } else {

@@ -86,7 +86,8 @@ impl Diagnostic {
         }
         if let Some((line, pointer)) = self.excerpt(text) {
             let bar = paint.blue("|");
-            out += &format!("{margin} {bar}\n{} {bar} {line}\n", paint.blue(&number));
+            let line = if line.is_empty() { line } else { format!(" {line}") };
+            out += &format!("{margin} {bar}\n{} {bar}{line}\n", paint.blue(&number));
             out += &format!("{margin} {bar} {}\n", paint.red(&pointer));
         }
         if let Some(help) = &self.help {
@@ -144,17 +145,17 @@ impl Wrong {
     }
 }
 
-/// The errors found so far: at most [`DIAGNOSTICS_MAX`] and a few, whatever the input.
+/// The errors found so far: at most [`DIAGNOSTICS_MAX`], whatever the input.
 #[derive(Debug, Default)]
 pub(super) struct Wrongs {
     pub(super) list: Vec<Wrong>,
-    /// How many more there were.
-    pub(super) more: usize,
 }
 
 impl Wrongs {
     pub(super) fn push(&mut self, wrong: Wrong) {
-        if self.full() { self.more += 1 } else { self.list.push(wrong) }
+        if !self.full() {
+            self.list.push(wrong);
+        }
     }
 
     /// An error of a value.
@@ -179,7 +180,7 @@ impl Wrongs {
 
 /// The user's own text inside a message: in backticks, on one line, cut when it is long.
 pub(super) fn quoted(text: &str) -> String {
-    format!("`{}`", clipped(text))
+    if text.is_empty() { "`\"\"`".to_owned() } else { format!("`{}`", clipped(text)) }
 }
 
 /// The user's own text on one line, cut when it is long.

@@ -3,9 +3,9 @@
 use super::diagnostic::{Diagnostic, Wrong, Wrongs, quoted};
 use super::shape::{Here, Shapes};
 use super::tree::{At, Member, Node, Place, Value};
-use super::{Spec, validate, yaml};
+use super::{Spec, near, validate, yaml};
 use crate::Name;
-use crate::limits::{OBJECTS_MAX, SPEC_BYTES_MAX, SPEC_FILES_MAX, SPEC_NODES_MAX};
+use crate::limits::{DIAGNOSTICS_MAX, OBJECTS_MAX, SPEC_BYTES_MAX, SPEC_FILES_MAX, SPEC_NODES_MAX};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 
@@ -24,8 +24,8 @@ pub struct SourceFile {
 /// Sections are merged. The same name twice in a section is an error that names both places. Files without any value
 /// are passed over, if one has some.
 ///
-/// Errors: all that were found, in the order of files and lines, at most [`crate::limits::DIAGNOSTICS_MAX`] and one
-/// that counts the rest. Values of the wrong type hide only what depends on them; text that is not YAML hides the rules
+/// Errors: all that were found, in the order of files and lines, at most [`DIAGNOSTICS_MAX`] and one that
+/// says so. Values of the wrong type hide only what depends on them; text that is not YAML hides the rules
 /// of the whole.
 pub fn load(files: &[SourceFile]) -> Result<Spec, Vec<Diagnostic>> {
     if let Some(refused) = refused(files) {
@@ -46,6 +46,9 @@ pub fn load(files: &[SourceFile]) -> Result<Spec, Vec<Diagnostic>> {
         return Err(told(files, wrong));
     }
     let root = merged(files, roots, &mut wrong);
+    if matches!(&root.value, Value::Map(sections) if sections.is_empty()) && !wrong.is_empty() {
+        return Err(told(files, wrong));
+    }
     let spec = shaped(&root, &mut wrong);
     if let Some(spec) = spec {
         let whole = wrong.is_empty();
@@ -91,14 +94,19 @@ fn merged(files: &[SourceFile], roots: Vec<Node>, wrong: &mut Wrongs) -> Node {
         };
         for section in members {
             let Some(index) = sections.iter().position(|known| known.key == section.key) else {
-                names.push(match &section.node.value {
-                    Value::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.key_place)).collect(),
-                    _ => BTreeMap::new(),
-                });
+                names.push(places(&section));
                 sections.push(section);
                 continue;
             };
+            if sections[index].node.is_nothing() {
+                names[index] = places(&section);
+                sections[index] = section;
+                continue;
+            }
             let known = &mut sections[index];
+            if section.node.is_nothing() {
+                continue;
+            }
             match (&mut known.node.value, section.node.value) {
                 (Value::Map(all), Value::Map(more)) => {
                     for entry in more {
@@ -114,12 +122,19 @@ fn merged(files: &[SourceFile], roots: Vec<Node>, wrong: &mut Wrongs) -> Node {
                         }
                     }
                 }
-                _ if section.node.place.start == section.node.place.end => {}
                 _ => wrong.push(twice(files, &section.key, known.key_place, section.key_place)),
             }
         }
     }
     Node { place, value: Value::Map(sections) }
+}
+
+/// The entries of a section and where they are.
+fn places(section: &Member) -> BTreeMap<String, Place> {
+    match &section.node.value {
+        Value::Map(entries) => entries.iter().map(|entry| (entry.key.clone(), entry.key_place)).collect(),
+        _ => BTreeMap::new(),
+    }
 }
 
 /// The same key in two files.
@@ -155,7 +170,8 @@ fn shaped(root: &Node, wrong: &mut Wrongs) -> Option<Spec> {
             out.insert(section.key.clone(), value);
         }
     }
-    if root.member("cluster").is_none() {
+    let slip = |section: &Member| near::nearest(&section.key, ["cluster"]).is_some();
+    if !sections.iter().any(slip) {
         let help = "give the cluster a name: `cluster: shop`";
         let start = Place { end: root.place.start, ..root.place };
         wrong.push(Wrong::new(start, "`cluster` is missing in the spec").path("cluster").help(help));
@@ -198,12 +214,14 @@ fn named(shapes: &Shapes, object: &Json, section: &Member, entries: &[Member], w
 
 /// The errors with their files, in order, each once.
 fn told(files: &[SourceFile], wrong: Wrongs) -> Vec<Diagnostic> {
-    let Wrongs { mut list, more } = wrong;
+    let full = wrong.full();
+    let mut list = wrong.list;
     list.sort_by(|one, other| (one.place, &one.message).cmp(&(other.place, &other.message)));
     list.dedup_by(|one, other| one.place == other.place && one.message == other.message);
     let mut out: Vec<Diagnostic> = list.into_iter().map(|wrong| diagnostic(files, wrong)).collect();
-    if more > 0 {
-        out.push(Diagnostic::nowhere(format!("there are at least {more} more errors"), None));
+    if full {
+        let message = format!("only {DIAGNOSTICS_MAX} errors are told at once");
+        out.push(Diagnostic::nowhere(message, None));
     }
     out
 }

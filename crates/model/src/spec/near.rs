@@ -6,7 +6,11 @@ const WORD_LENGTH_MAX: usize = 64;
 /// The nearest of `known` to `word`, when it is near enough to be a slip: a third of the letters at most, two of them
 /// swapped counting as one.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let far = (word.chars().count() / 3).max(1);
+    // Words of one or two letters are all near each other.
+    let far = match word.chars().count() {
+        0..=2 => 0,
+        letters => (letters / 3).max(1),
+    };
     let distances = known.into_iter().map(|candidate| (distance(word, candidate), candidate));
     distances.filter(|(distance, _)| *distance <= far).min().map(|(_, candidate)| candidate)
 }
@@ -76,6 +80,7 @@ mod tests {
             ("services", Some("service")),
             ("max_unavailble", Some("max_unavailable")),
             ("replicas", None),
+            ("s", None),
             ("", None),
         ];
         for (word, expected) in table {

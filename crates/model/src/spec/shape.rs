@@ -106,7 +106,9 @@ impl Shapes {
                 if (*min..=*max).contains(whole) {
                     return i64::try_from(*whole).map(Json::from).or(u64::try_from(*whole).map(Json::from)).ok();
                 }
-                let message = format!("`{}` must be {min} to {max}, found {}", last(path), clipped(text));
+                let bounds =
+                    if *max == i128::from(i64::MAX) { format!("at least {min}") } else { format!("{min} to {max}") };
+                let message = format!("`{}` must be {bounds}, found {}", last(path), clipped(text));
                 wrong.push(Wrong::new(node.place, message).path(path));
                 None
             }
@@ -361,7 +363,8 @@ fn mismatch(wanted: &Wanted<'_>, schema: &Json, here: Here<'_>) -> Wrong {
         (Wanted::Named(_) | Wanted::Object(_), Value::List(_)) => {
             "leave out the `- `: each entry has a key of its own".to_owned()
         }
-        _ => format!("for example `{}`", example(wanted, schema)),
+        _ if last(path).contains('[') => format!("for example `{}`", example(wanted, schema)),
+        _ => format!("for example `{}: {}`", last(path), example(wanted, schema)),
     };
     let place = if node.place.start < node.place.end { node.place } else { key };
     Wrong::new(place, message).path(path).help(help)

@@ -71,7 +71,9 @@ fn number(text: &str) -> Option<Scalar> {
         return whole(octal, 8);
     }
     if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().ok().map(Scalar::Whole);
+        // One beyond all bounds stays a number: what it is too large for is told where it is used.
+        let beyond = if text.starts_with('-') { i128::MIN } else { i128::MAX };
+        return Some(Scalar::Whole(text.parse().unwrap_or(beyond)));
     }
     let real = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
         && digits.bytes().any(|b| b.is_ascii_digit())

@@ -284,6 +284,18 @@ impl Builder<'_> {
         let width = self.text.get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
         let place = Place { file: self.file, start, end: start + width };
         use ErrorKind as K;
+        if let Some(open) = self.frames.last().filter(|frame| frame.flow)
+            && self.text[open.place.start.min(start)..start].contains('\n')
+            && matches!(kind, K::MappingValueNotAllowed | K::InvalidColonPlacement | K::InvalidFlowScalarIndent)
+        {
+            let (what, end) = match open.content {
+                Content::List(_) => ("list", ']'),
+                Content::Map { .. } => ("map", '}'),
+            };
+            let line = self.text[..open.place.start].matches('\n').count() + 1;
+            let message = format!("the {what} that begins in line {line} is still open here");
+            return Wrong::new(place, message).help(format!("close it with `{end}`"));
+        }
         let told: Option<(&str, &str)> = match kind {
             K::TabNotAllowed
             | K::TabInBlockIndentation
@@ -309,6 +321,10 @@ impl Builder<'_> {
                 "inside `[…]` and `{…}` quote text that holds one of `[ ] { } ,`: \"${PORT}\"",
             )),
             K::UnclosedQuotedScalar => Some(("a quote is opened and never closed", "close it")),
+            K::InvalidQuotedScalarIndent => Some((
+                "a quote is still open here",
+                "close it where the text ends; text that goes on in the next line must be indented",
+            )),
             K::UnclosedFlowCollection { .. } | K::UnexpectedEofFlowSequence | K::UnexpectedEofFlowMapping => {
                 Some(("a `[` or `{` is opened and never closed", "close it"))
             }

@@ -75,6 +75,6 @@ fn first_difference(path: &Path, was: &str, now: &str) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the update flag is the one thing that this test takes from outside")]
-fn update() -> bool {
+pub(crate) fn update() -> bool {
     std::env::var("REGROW_UPDATE").is_ok()
 }

@@ -127,7 +127,7 @@ pub(super) fn reference(at: &At<'_>, kind: &str, name: &Name, known: &Entries<'_
 }
 
 /// A whole `http://` URL.
-pub(super) fn url(at: &At<'_>, url: &str, example: &str, wrong: &mut Wrongs) {
+pub(super) fn url(at: &At<'_>, url: &str, what: &str, example: &str, wrong: &mut Wrongs) {
     let help = match url.strip_prefix("http://") {
         Some(rest) => {
             let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -139,7 +139,7 @@ pub(super) fn url(at: &At<'_>, url: &str, example: &str, wrong: &mut Wrongs) {
         None if url.starts_with("https://") => "checks and probes speak plain HTTP only: use `http://`".to_owned(),
         None => format!("for example `{example}`"),
     };
-    wrong.value(at, format!("{} is not an address that can be asked", quoted(url)), help);
+    wrong.value(at, format!("{} is {what}", quoted(url)), help);
 }
 
 /// `address:port`.

@@ -75,8 +75,13 @@ fn command(group: &Group, at: &At<'_>, wrong: &mut Wrongs) {
             }
             ExpandError::Unknown { name } => {
                 let known = GIVEN.into_iter().chain(group.environment.keys().map(String::as_str));
-                let help = near::help(name, known, "known are");
-                format!("{help}; others come from `environment`, and `$$` is a dollar sign")
+                match (near::nearest(name, known.clone()), near::listed(known)) {
+                    (Some(near), _) => format!("did you mean `${{{near}}}`?"),
+                    (None, list) => format!(
+                        "known are {}; add yours to `environment`, or write `$$` for a dollar sign",
+                        list.unwrap_or_default()
+                    ),
+                }
             }
         };
         wrong.value(&command.index(index), error.to_string(), help);

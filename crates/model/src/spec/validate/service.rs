@@ -18,10 +18,11 @@ pub(super) fn check(service: &Service, at: &At<'_>, wrong: &mut Wrongs) {
     let mut labels = BTreeMap::new();
     for (index, check) in service.checks.iter().enumerate() {
         let at = checks.index(index);
-        one(check, &at, wrong);
-        if let Some(first) = labels.insert(check.label(), index) {
+        if one(check, &at, wrong)
+            && let Some(first) = labels.insert(check.label(), index)
+        {
             let message = format!("two checks are {}: their results could not be told apart", quoted(&check.label()));
-            let help = format!("`checks[{first}]` is the other: leave one out, or give scripts different names");
+            let help = format!("`checks[{first}]` is the other: leave one out");
             wrong.key(&at, message, help);
         }
     }
@@ -38,7 +39,8 @@ pub(super) fn check(service: &Service, at: &At<'_>, wrong: &mut Wrongs) {
     }
 }
 
-fn one(check: &Check, at: &At<'_>, wrong: &mut Wrongs) {
+/// One check; whether it says in one way how.
+fn one(check: &Check, at: &At<'_>, wrong: &mut Wrongs) -> bool {
     let given = [
         ("http", check.http.is_some()),
         ("tcp", check.tcp),
@@ -60,7 +62,7 @@ fn one(check: &Check, at: &At<'_>, wrong: &mut Wrongs) {
     if let Some(target) = &check.http {
         let at = at.get("http");
         if !target.starts_with('/') {
-            field::url(&at, target, "/healthz", wrong);
+            field::url(&at, target, "neither a path nor an `http://` URL", "/healthz", wrong);
         } else if target.contains(|c: char| c.is_whitespace() || c.is_control()) {
             wrong.value(&at, format!("the path {} has a space in it", quoted(target)), "write it as `%20`");
         }
@@ -73,4 +75,5 @@ fn one(check: &Check, at: &At<'_>, wrong: &mut Wrongs) {
     }
     field::span(&interval, check.interval, wrong);
     field::positive(&at.get("timeout"), check.timeout, wrong);
+    given.len() == 1
 }

@@ -197,7 +197,7 @@ fn probe(probe: &Probe, at: &At<'_>, wrong: &mut Wrongs) {
         }
     }
     if let Some(url) = &probe.http {
-        field::url(&at.get("http"), url, "http://127.0.0.1:8080/healthz", wrong);
+        field::url(&at.get("http"), url, "no `http://` URL", "http://127.0.0.1:8080/healthz", wrong);
     }
     if let Some(address) = &probe.tcp {
         field::address(&at.get("tcp"), address, wrong);
@@ -230,7 +230,7 @@ pub(super) fn destinations(spec: &Spec, written: &Written<'_>, wrong: &mut Wrong
     for (destination, at) in found {
         if let Some(source) = sources.get(&destination) {
             let message = format!("{} is a source too: rendering would destroy it", quoted(&destination));
-            wrong.value(&at, message, format!("it is the source of `{source}`; write elsewhere"));
+            wrong.value(&at, message, format!("`{source}` names it; write elsewhere"));
         }
         if let Some(first) = destinations.get(&destination) {
             let message = format!("{} is written twice", quoted(&destination));
