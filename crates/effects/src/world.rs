@@ -81,7 +81,7 @@ impl World {
             Action::Stop { instance, incarnation, signal, grace } => {
                 instances.stop(instance, *incarnation, signal, *grace).await
             }
-            Action::Install { template, digest, files: set, check, directory } => {
+            Action::Install { template, digest, files: set, check, directory, .. } => {
                 files.install(template, *digest, set, check, directory).await
             }
             Action::Load { template, digest, tell, probe, directory } => {

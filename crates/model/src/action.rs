@@ -1,5 +1,6 @@
 //! One verb on the world.
 
+use crate::observed::Inputs;
 use crate::process::Process;
 use crate::spec::Probe;
 use crate::{Digest, InstanceId, Name, Ref, key::Change};
@@ -48,6 +49,10 @@ pub enum Action {
         digest: Digest,
         /// The files.
         files: Vec<File>,
+        /// What they were rendered from: goes into the record when they are in place, because the view has moved on
+        /// by then.
+        #[serde(skip)]
+        inputs: Inputs,
         /// Command that judges the staged files, with `{staged}`, `{staged:N}` and `{folder}` in it; empty for none.
         check: Vec<String>,
         /// Working directory of the check.

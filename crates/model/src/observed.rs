@@ -221,7 +221,9 @@ pub struct Inputs {
     pub services: BTreeMap<Name, Revision>,
     /// Healthy endpoints of each service that was read.
     pub healthy: BTreeMap<Name, u32>,
-    /// Greatest `mod_revision` and number of the keys under each declared prefix.
+    /// Greatest `mod_revision` and number of the keys under each declared prefix. Other records that were read are
+    /// here by their own keys (`/regrow/observed/node/n1`), and variables of the agent's environment as `env:NAME`
+    /// with a hash in place of the revision.
     pub keys: BTreeMap<String, (Revision, u64)>,
 }
 

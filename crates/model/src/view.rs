@@ -40,6 +40,9 @@ pub struct Local {
     pub loaded: BTreeMap<Name, SetContents>,
     /// For each template the contents of the set that is in place on disk.
     pub written: BTreeMap<Name, SetContents>,
+    /// For each template the servers that its running HAProxy knows beyond the loaded configuration, in maintenance
+    /// since they were taken out through its socket: `backend/server` to the options that it was made with.
+    pub parked: BTreeMap<Name, BTreeMap<String, String>>,
 }
 
 /// The contents of a rendered set.
