@@ -1,0 +1,4 @@
+//! Scripts through the planner: a view in, a plan out.
+
+mod cluster;
+mod steps;
