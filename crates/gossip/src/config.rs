@@ -180,19 +180,6 @@ impl Config {
         }
     }
 
-    /// Serf's numbers and none of our additions: for comparison.
-    pub fn as_serf(name: &str, address: SocketAddr) -> Self {
-        Self {
-            probe_interval: Duration::from_secs(1),
-            probe_timeout: Duration::from_millis(500),
-            watch_neighbours: 0,
-            suspect_probe_interval: Duration::ZERO,
-            gossip_interval: Duration::from_millis(200),
-            reconnect_interval: Duration::from_secs(30),
-            ..Self::lan(name, address)
-        }
-    }
-
     /// Checks the settings.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if !(1..=NAME_BYTES_MAX).contains(&self.name.len()) {

@@ -288,7 +288,7 @@ impl Gossip {
         let wanted = self.seeds.count(lost);
         let mut due = self.seeds.due(self.now, lost);
         let failed = members.iter().filter(|m| m.status == Status::Failed && lost(m.address)).map(|m| m.address);
-        due.extend(failed.filter(|at| !self.seeds.addresses().any(|seed| seed == *at)));
+        due.extend(failed.filter(|at| !self.seeds.contains(*at)));
         let others = members.living() - 1;
         if due.is_empty() || self.rng.below(others) >= wanted.max(due.len()) {
             return;
@@ -299,6 +299,13 @@ impl Gossip {
 
     pub(crate) fn reconnect_to(&mut self, at: SocketAddr) {
         self.meet(at, Purpose::Reconnect { at });
+    }
+
+    /// One that we think is gone speaks to us: we missed news. Half of the streams are kept for others.
+    pub(crate) fn on_ping_from_lost(&mut self, at: SocketAddr) {
+        if self.streams.len() < STREAMS_MAX / 2 && !self.streams.is_meeting(at) && self.is_running() {
+            self.reconnect_to(at);
+        }
     }
 
     /// All that we know, for another.

@@ -87,8 +87,8 @@ pub const QUERIES_WAITING_MAX: usize = 1024;
 /// Most responders remembered for one query (duplicates are dropped by it).
 pub const QUERY_RESPONDERS_MAX: usize = MEMBERS_MAX;
 
-/// Most probes in flight at a time: the round, the watch of neighbours, re-probes of suspects.
-pub const PROBES_MAX: usize = 64;
+/// Most probes in flight at a time: the round, the watch of neighbours, suspects, claims after a split.
+pub const PROBES_MAX: usize = 1024;
 
 /// Most indirect pings served for others at a time.
 pub const RELAYS_MAX: usize = 512;

@@ -31,7 +31,7 @@ impl Gossip {
             swim_type::INDIRECT_PING => self.on_indirect_ping(from, IndirectPing::decode(body)?),
             swim_type::ACK => self.on_ack(Ack::decode(body)?.0),
             swim_type::NACK => self.on_nack(Nack::decode(body)?.seq),
-            swim_type::SUSPECT => self.on_suspect(Suspect::decode(body)?),
+            swim_type::SUSPECT => self.on_suspect_from(from, Suspect::decode(body)?),
             swim_type::ALIVE => self.on_alive(Alive::decode(body)?),
             swim_type::DEAD => self.on_dead(Dead::decode(body)?, None),
             swim_type::USER => self.on_user_message(body)?,

@@ -128,6 +128,10 @@ impl Gossip {
 
     fn send_probe(&mut self, name: &str, address: SocketAddr, incarnation: u32, aim: Aim, mut messages: Vec<Vec<u8>>) {
         if self.probes.len() >= PROBES_MAX {
+            if let Some(record) = self.members.get_mut(name).filter(|_| aim == Aim::Claim) {
+                // The next word of it is looked into.
+                record.claim = None;
+            }
             return;
         }
         let seq = self.next_seq();
@@ -228,6 +232,7 @@ impl Gossip {
         match probe.aim {
             Aim::Round | Aim::Extra if probe.tcp_answered => {
                 self.improve();
+                self.on_suspect_answered(&probe.name);
                 self.emit(Event::UdpBlocked { name: probe.name });
             }
             Aim::Round | Aim::Extra => self.on_probe_failed(&probe, false),
@@ -296,6 +301,12 @@ impl Gossip {
         }
         let payload = self.position.own().encode_payload();
         self.send(to, Ack { seq: ping.seq, payload }.encode());
+        if let Some(record) = self.members.get(&ping.source_node)
+            && !record.is_living()
+            && record.address == to
+        {
+            self.on_ping_from_lost(to);
+        }
     }
 
     /// A ping for another came to us: if that one is thought to be here, it is not.
@@ -371,6 +382,7 @@ impl Gossip {
             Aim::Round => self.improve(),
             Aim::Extra => {}
         }
+        self.on_suspect_answered(&probe.name);
         // Once others were asked, the ack may have come through them, and says nothing of the way there.
         if !probe.widened
             && let Ok(coordinate) = Coordinate::decode_payload(&ack.payload)

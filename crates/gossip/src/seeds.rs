@@ -64,6 +64,10 @@ impl Seeds {
         self.seeds.keys().filter(|at| wanted(**at)).count()
     }
 
+    pub(crate) fn contains(&self, address: SocketAddr) -> bool {
+        self.seeds.contains_key(&address)
+    }
+
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.seeds.keys().copied()
     }

@@ -14,6 +14,8 @@ const REFUSALS_NEEDED: usize = 2;
 pub(crate) struct Suspicion {
     /// Tells this suspicion's timers from those of an earlier one.
     pub(crate) serial: u64,
+    /// Whether a probe of our own had no answer.
+    pub(crate) seen: bool,
     start: Time,
     min: Duration,
     max: Duration,
@@ -41,6 +43,7 @@ impl Suspicion {
         let needed = if possible < config.confirmations as usize { 0 } else { config.confirmations };
         Self {
             serial,
+            seen: false,
             start: now,
             min,
             max: min * config.suspicion_max_mult.max(1),
@@ -84,6 +87,17 @@ impl Suspicion {
         };
         let deadline = self.start + lasts;
         self.refused_deadline.map_or(deadline, |refused| refused.min(deadline))
+    }
+
+    /// Starts again, with no confirmation.
+    pub(crate) fn renew(&mut self, now: Time) {
+        self.start = now;
+        self.seen = false;
+        while self.from.len() > 1 {
+            self.from.pop_last();
+        }
+        self.refused.clear();
+        self.refused_deadline = None;
     }
 
     /// Moves it, as if that time had not passed.

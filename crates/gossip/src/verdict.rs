@@ -3,6 +3,7 @@
 //! Where memberlist would take somebody's word for a member that we know otherwise (dead for long, or at
 //! another address), we look for ourselves first: a claim is believed when an ack comes from its address.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::event::{Change, Event, Evidence, Status};
@@ -149,7 +150,7 @@ impl Gossip {
     }
 
     /// Another member at this address is no more, or soon will not be.
-    fn supersede(&mut self, name: &str, address: std::net::SocketAddr) {
+    fn supersede(&mut self, name: &str, address: SocketAddr) {
         let Some(other) = self.members.at_address(address).filter(|other| other.name != name) else { return };
         let (other_name, living) = (other.name.clone(), other.is_living());
         if self.is_me(&other_name) {
@@ -221,6 +222,20 @@ impl Gossip {
         self.changed();
     }
 
+    /// A member passes a suspicion on. Whoever does and missed the refutation is told of it.
+    pub(crate) fn on_suspect_from(&mut self, sender: SocketAddr, suspect: Suspect) {
+        if let Some(record) = self.members.get(&suspect.node)
+            && suspect.incarnation < record.incarnation
+            && record.state == StateCode::Alive
+            && self.members.at_address(sender).is_some_and(|member| member.is_living())
+        {
+            let alive = record.to_alive().encode();
+            self.send_plain(sender, alive);
+            return;
+        }
+        self.on_suspect(suspect);
+    }
+
     pub(crate) fn on_suspect(&mut self, suspect: Suspect) {
         let evidence = match (self.is_me(&suspect.from), suspect.refused) {
             (true, true) => Evidence::Refused,
@@ -251,16 +266,20 @@ impl Gossip {
 
     /// Another suspicion of one that is suspected.
     fn confirm(&mut self, suspect: &Suspect) {
-        let (now, grace) = (self.now, self.config.refused_grace);
+        let (now, grace, ours) = (self.now, self.config.refused_grace, self.is_me(&suspect.from));
         let Some(suspicion) = self.members.get_mut(&suspect.node).and_then(|record| record.suspicion.as_mut()) else {
             return;
         };
-        let news = suspicion.confirm(&suspect.from);
+        suspicion.seen |= ours;
+        let confirmed = suspicion.confirm(&suspect.from);
         let refused = suspect.refused && suspicion.refuse(&suspect.from, now, grace);
-        if news || refused {
+        let news = confirmed || refused;
+        if news || ours {
             let (deadline, serial) = (suspicion.deadline(), suspicion.serial);
-            self.news.push(Some(&suspect.node), suspect.encode());
             self.timers.set(deadline.max(now), Timer::Suspicion(suspect.node.clone(), serial));
+        }
+        if news {
+            self.news.push(Some(&suspect.node), suspect.encode());
         }
     }
 
@@ -280,6 +299,9 @@ impl Gossip {
         }
         self.members.set_state(&name, StateCode::Suspect, self.now, &mut self.rng);
         let ours = self.is_me(&suspect.from);
+        if let Some(suspicion) = self.members.get_mut(&name).and_then(|record| record.suspicion.as_mut()) {
+            suspicion.seen = ours;
+        }
         let watched = ours || self.members.neighbours(&self.config.name, self.config.watch_neighbours).contains(&name);
         if watched && !self.config.suspect_probe_interval.is_zero() {
             let at = self.now + self.rng.within(self.config.suspect_probe_interval);
@@ -296,9 +318,27 @@ impl Gossip {
             self.timers.set(suspicion.deadline(), Timer::Suspicion(name.to_owned(), serial));
             return;
         }
+        if !suspicion.seen && !suspicion.is_refused() {
+            // Others said so, and we may have missed the refutation: a last look of our own. Those that
+            // found out have looked, so this delays no true death.
+            self.timers.set(self.now + self.config.probe_deadline * 2, Timer::Suspicion(name.to_owned(), serial));
+            return self.probe_urgently(name);
+        }
         let evidence = if suspicion.is_refused() { Evidence::RefusedTwice } else { Evidence::NotRefuted };
         let from = self.config.name.clone();
         self.on_dead(Dead { incarnation: record.incarnation, node: name.to_owned(), from }, Some(evidence));
+    }
+
+    /// One that is suspected has answered us. When its time is over all the same, we missed its refutation:
+    /// it gets another term, in which we ask it for its state.
+    pub(crate) fn on_suspect_answered(&mut self, name: &str) {
+        let now = self.now;
+        let Some(record) = self.members.get_mut(name) else { return };
+        let Some(suspicion) = record.suspicion.as_mut().filter(|suspicion| suspicion.deadline() <= now) else { return };
+        suspicion.renew(now);
+        let (deadline, serial, address) = (suspicion.deadline(), suspicion.serial, record.address);
+        self.timers.set(deadline, Timer::Suspicion(name.to_owned(), serial));
+        self.on_ping_from_lost(address);
     }
 
     /// Somebody says that a node is dead, or the node says that it leaves. `evidence`: ours, if it was us.

@@ -1,0 +1,283 @@
+//! Whole clusters on a simulated network. Each test states its property first; its seed is in its name's
+//! constant and printed, and replays it exactly.
+
+#![expect(clippy::print_stdout, reason = "tests print their seed and what they measured")]
+
+mod sim;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use regrow_gossip::limits::TOMBSTONES_MIN;
+use regrow_gossip::{Event, Input, Snapshot};
+use sim::{Sim, address, config};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Property: 100 nodes that join one of them within a second see all 100 alive within 20 s, and nobody is
+/// ever declared failed.
+#[test]
+fn a_cluster_forms() {
+    let seed = 1;
+    let sim = Sim::cluster(seed, 100, |_| {});
+    println!("seed {seed}: formed after {:?}", sim.now);
+    assert!(sim.now.as_millis() < 20_000, "{:?}", sim.now);
+    assert_eq!(sim.failures(sim::START), []);
+}
+
+/// Property: when 30 % of the nodes are killed at once and return 3 s later, within 30 s all see all alive,
+/// and no node that stayed is ever declared failed.
+#[test]
+fn thirty_percent_restart_at_once() {
+    let seed = 2;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 50, |_| {});
+    restart_at_once(&mut sim, 15, 3 * SECOND, true);
+    let since = sim.now;
+    let took = sim.until(30 * SECOND, Sim::all_see_all);
+    assert!(took.is_some(), "not all see all");
+    println!("whole after {took:?}");
+    let wrong: Vec<_> =
+        sim.failures(since).into_iter().filter(|(_, name)| name[1..].parse::<usize>().is_ok_and(|n| n >= 15)).collect();
+    assert_eq!(wrong, []);
+}
+
+/// Property: when 45 of 60 nodes restart at once, without snapshot and with the incarnation 1 that Serf starts
+/// with, nobody stays dead: within 60 s all see all alive.
+#[test]
+fn mass_restart_and_none_stays_dead() {
+    let seed = 3;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 60, |_| {});
+    restart_at_once(&mut sim, 45, SECOND, false);
+    let took = sim.until(60 * SECOND, Sim::all_see_all);
+    println!("whole after {took:?}");
+    assert!(took.is_some(), "some stay dead");
+}
+
+/// Kills the nodes `0..count` and starts them again after `down`.
+fn restart_at_once(sim: &mut Sim, count: usize, down: Duration, remembered: bool) {
+    let snapshots: Vec<Snapshot> = (0..count).map(|id| sim.nodes[id].gossip.snapshot()).collect();
+    (0..count).for_each(|id| sim.kill(id));
+    sim.run(down);
+    let last = sim.nodes.len() - 1;
+    for (id, snapshot) in snapshots.into_iter().enumerate() {
+        let config = config(&format!("n{id}"), address(id));
+        sim.restart(id, config, remembered.then_some(snapshot));
+        if !remembered {
+            sim.join(id, address(last));
+        }
+    }
+}
+
+/// Property: two halves that are cut for so long that each has forgotten the other entirely find each other
+/// within two minutes of the cut's end, from their seeds alone.
+#[test]
+fn halves_that_forgot_each_other_heal() {
+    let seed = 4;
+    println!("seed {seed}");
+    let count = 16;
+    let mut sim = Sim::cluster(seed, count, |config| config.failed_kept = 60 * SECOND);
+    let side = move |at: SocketAddr| (0..count / 2).any(|n| address(n) == at);
+    sim.network.link = Box::new(move |a, b| if side(a) == side(b) { 0.0 } else { 1.0 });
+    sim.run(600 * SECOND);
+    for (_, node) in sim.running() {
+        assert_eq!(node.gossip.stats().members, count / 2, "the other half is forgotten");
+    }
+    sim.network.link = Box::new(|_, _| 0.0);
+    let took = sim.until(120 * SECOND, Sim::all_see_all);
+    println!("healed after {took:?}");
+    assert!(took.is_some(), "the halves do not heal");
+}
+
+/// Property: a node to which 90 % of the packets are lost does not make the others declare each other failed.
+#[test]
+fn asymmetric_loss_of_one_kills_no_other() {
+    let seed = 5;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 30, |_| {});
+    let since = sim.now;
+    sim.network.link = Box::new(|_, to| if to == address(7) { 0.9 } else { 0.0 });
+    sim.run(120 * SECOND);
+    let wrong: Vec<_> =
+        sim.failures(since).into_iter().filter(|(told_by, about)| *told_by != 7 && about != "n7").collect();
+    assert_eq!(wrong, []);
+    sim.network.link = Box::new(|_, _| 0.0);
+    assert!(sim.until(60 * SECOND, Sim::all_see_all).is_some(), "whole again");
+}
+
+/// Property: a node that crashes and returns under a fresh name for ever leaves the state of the others
+/// bounded, in every queue and table.
+#[test]
+fn fresh_names_leave_the_state_bounded() {
+    let seed = 6;
+    println!("seed {seed}");
+    let names = 400;
+    let mut sim = Sim::cluster(seed, 4, |_| {});
+    let id = sim.start(config("fresh-0", address(100)), None);
+    for n in 1..names {
+        sim.join(id, address(n % 4));
+        sim.run(2 * SECOND);
+        sim.kill(id);
+        sim.run(SECOND / 2);
+        sim.restart(id, config(&format!("fresh-{n}"), address(100)), None);
+    }
+    sim.run(60 * SECOND);
+    for (_, node) in sim.running().filter(|(node, _)| *node != id) {
+        let stats = node.gossip.stats();
+        println!("{stats:?}");
+        assert!(stats.members <= TOMBSTONES_MIN + 10, "{stats:?}");
+        assert!(stats.timers < 100 && stats.seeds < 20 && stats.queued.iter().sum::<usize>() < 100, "{stats:?}");
+        assert!(stats.intents <= names && stats.probes < 20 && stats.streams < 10, "{stats:?}");
+    }
+}
+
+/// Property: a node that is paused for 20 s is found, and when it goes on it blames nobody for its sleep and
+/// is a member again within 10 s.
+#[test]
+fn a_paused_node_blames_nobody() {
+    let seed = 7;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 20, |_| {});
+    let since = sim.now;
+    sim.pause(3);
+    sim.run(20 * SECOND);
+    assert!(sim.all_see("n3", "failed"));
+    sim.resume(3);
+    assert!(sim.until(10 * SECOND, Sim::all_see_all).is_some(), "whole again");
+    assert!(sim.failures(since).iter().all(|(_, name)| name == "n3"), "{:?}", sim.failures(since));
+    assert!(sim.nodes[3].events.iter().any(|(_, event)| matches!(event, Event::Paused { .. })));
+}
+
+/// Property: of 50 nodes, the death of a process is known to the last one within 1.5 s, and that of a host
+/// within 6 s; nobody else is declared failed.
+#[test]
+fn deaths_are_known_soon() {
+    let seed = 8;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 50, |_| {});
+    sim.run(10 * SECOND);
+    for id in [10, 20, 30] {
+        sim.kill(id);
+        let took = sim.until(10 * SECOND, |sim| sim.all_see(&format!("n{id}"), "failed"));
+        println!("killed: known to all after {took:?}");
+        assert!(took.is_some_and(|took| took <= SECOND * 3 / 2), "{took:?}");
+    }
+    for id in [11, 21] {
+        sim.power_off(id);
+        let took = sim.until(20 * SECOND, |sim| sim.all_see(&format!("n{id}"), "failed"));
+        println!("powered off: known to all after {took:?}");
+        assert!(took.is_some_and(|took| took <= 6 * SECOND), "{took:?}");
+    }
+    let dead = ["n10", "n20", "n30", "n11", "n21"];
+    assert!(sim.failures(sim::START).iter().all(|(_, name)| dead.contains(&name.as_str())));
+}
+
+/// Property: with 20 % of all packets lost, some doubled and many reordered, in two minutes nobody is declared
+/// failed, and a user event reaches each node exactly once.
+#[test]
+fn loss_alone_kills_nobody() {
+    let seed = 9;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 30, |_| {});
+    sim.network.loss = 0.2;
+    sim.network.duplicate = 0.1;
+    sim.network.delay = (Duration::from_millis(1), Duration::from_millis(80));
+    let since = sim.now;
+    sim.run(60 * SECOND);
+    sim.feed(4, Input::UserEvent { name: "deploy".to_owned(), payload: vec![1], coalesce: false });
+    sim.run(60 * SECOND);
+    assert_eq!(sim.failures(since), []);
+    for (id, node) in sim.running() {
+        let got = node.events.iter().filter(|(_, event)| matches!(event, Event::User { .. })).count();
+        assert_eq!(got, 1, "node {id}");
+    }
+}
+
+/// Property: a node that dies and returns again and again is in quarantine after the third return, is not
+/// before, and is released after it has stayed.
+#[test]
+fn a_flapping_node_is_quarantined() {
+    let seed = 10;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 8, |_| {});
+    for n in 1..=3 {
+        sim.kill(5);
+        assert!(sim.until(20 * SECOND, |sim| sim.all_see("n5", "failed")).is_some());
+        let mut config = config("n5", address(5));
+        config.incarnation = 100 * n;
+        sim.restart(5, config, None);
+        sim.join(5, address(0));
+        assert!(sim.until(20 * SECOND, Sim::all_see_all).is_some());
+        let quarantined = sim.nodes[0].gossip.member("n5").unwrap().quarantined_until.is_some();
+        assert_eq!(quarantined, n == 3, "after return {n}");
+    }
+    sim.run(320 * SECOND);
+    assert!(sim.nodes[0].gossip.member("n5").unwrap().quarantined_until.is_none());
+    assert!(sim.nodes[0].events.iter().any(|(_, event)| matches!(event, Event::Released { .. })));
+}
+
+/// Property: a node that returns with another address, while it is still thought to live at the old one, is
+/// known at the new one within 10 s; and one with a fresh name that takes the old address replaces it there.
+#[test]
+fn addresses_may_change_hands() {
+    let seed = 11;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 10, |_| {});
+    sim.power_off(4);
+    let mut moved = config("n4", address(104));
+    moved.incarnation = 1000;
+    sim.restart(4, moved, None);
+    sim.join(4, address(0));
+    let at_new = |sim: &Sim| {
+        sim.running().all(|(_, node)| {
+            node.gossip.member("n4").is_some_and(|m| m.address == address(104) && m.status.as_str() == "alive")
+        })
+    };
+    let took = sim.until(10 * SECOND, at_new);
+    println!("moved: known to all after {took:?}");
+    assert!(took.is_some());
+
+    sim.power_off(6);
+    let id = sim.start(config("heir", address(6)), None);
+    sim.join(id, address(0));
+    let took = sim.until(10 * SECOND, |sim| sim.all_see("heir", "alive") && sim.all_see("n6", "failed"));
+    println!("address taken: known to all after {took:?}");
+    assert!(took.is_some());
+}
+
+/// Property: of two living nodes with one name the one that most members know stays, and the other stops.
+#[test]
+fn of_two_with_one_name_one_stays() {
+    let seed = 12;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 9, |_| {});
+    let twin = sim.start(config("n2", address(200)), None);
+    sim.join(twin, address(0));
+    sim.run(30 * SECOND);
+    assert!(sim.nodes[twin].events.iter().any(|(_, event)| matches!(event, Event::NameLost { .. })));
+    assert!(!sim.nodes[2].events.iter().any(|(_, event)| matches!(event, Event::NameLost { .. })));
+    let others = sim.running().filter(|(id, _)| *id != twin);
+    assert!(others.into_iter().all(|(_, node)| node.gossip.member("n2").unwrap().address == address(2)));
+}
+
+/// Property: random bytes and truncated real packets, hundreds to each node, change nothing.
+#[test]
+fn garbage_changes_nothing() {
+    let seed = 13;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 5, |_| {});
+    let since = sim.now;
+    for n in 0..3000 {
+        let mut bytes = vec![0; sim.rng.below(300)];
+        sim.rng.fill(&mut bytes);
+        if n % 2 == 0 && !bytes.is_empty() {
+            bytes[0] = sim.rng.below(14) as u8;
+        }
+        sim.feed(n % 5, Input::Packet { from: address(999), bytes });
+    }
+    sim.run(10 * SECOND);
+    assert!(sim.all_see_all());
+    assert_eq!(sim.failures(since), []);
+    assert!(sim.nodes[0].gossip.stats().members == 5);
+}
