@@ -72,6 +72,8 @@ pub(crate) struct Roster<'a> {
     groups: BTreeMap<&'a Name, Vec<Member<'a>>>,
     /// Instances without an assignment.
     pub(crate) orphans: Vec<(&'a InstanceId, &'a Entry<observed::Instance>)>,
+    /// Endpoints of instances without an assignment.
+    pub(crate) leftovers: Vec<Placed<'a>>,
     /// Endpoints of all services in the order of ids.
     endpoints: Vec<Placed<'a>>,
 }
@@ -94,7 +96,8 @@ impl<'a> Roster<'a> {
                 roster.orphans.push(orphan);
             }
             let instance = instances.next_if(|(other, _)| *other == id).map(|(_, instance)| instance);
-            while roster.endpoints.get(next).is_some_and(|(other, ..)| *other < id) {
+            while let Some(left) = roster.endpoints.get(next).filter(|(other, ..)| *other < id) {
+                roster.leftovers.push(*left);
                 next += 1;
             }
             let mut endpoint = None;
@@ -115,6 +118,7 @@ impl<'a> Roster<'a> {
         }
         roster.groups.extend(group.map(|(name, _, members)| (name, members)));
         roster.orphans.extend(instances);
+        roster.leftovers.extend_from_slice(&roster.endpoints[next..]);
         roster
     }
 
@@ -132,11 +136,6 @@ impl<'a> Roster<'a> {
     pub(crate) fn endpoints_of(&self, id: &InstanceId) -> impl Iterator<Item = &Placed<'a>> {
         let first = self.endpoints.partition_point(|(other, ..)| *other < id);
         self.endpoints[first..].iter().take_while(move |(other, ..)| *other == id)
-    }
-
-    /// Every endpoint, in the order of ids.
-    pub(crate) fn endpoints(&self) -> &[Placed<'a>] {
-        &self.endpoints
     }
 }
 

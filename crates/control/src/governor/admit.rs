@@ -113,7 +113,7 @@ impl<'a> Gate<'a> {
         }
         if self.spent.len() >= self.budget.changes as usize {
             // The place of the oldest that must fall out for one more.
-            let oldest = self.spent.len() - self.budget.changes.max(1) as usize;
+            let oldest = self.spent.len().saturating_sub(self.budget.changes.max(1) as usize);
             let until = self.spent.get(oldest).map(|at| at.after(self.budget.per.0));
             let why = format!("{} changes in {} are spent", self.spent.len(), self.budget.per);
             return Some(Refusal { rule: Rule::Budget, why, until });

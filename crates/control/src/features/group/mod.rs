@@ -35,7 +35,7 @@ use place::Places;
 use pool::Pools;
 use ready::Ready;
 use regrow_model::key::{Change, Key};
-use regrow_model::observed::{EndpointState, Phase};
+use regrow_model::observed::Phase;
 use regrow_model::{CauseId, InstanceId, Kind, Plan, Planned, Ref, Time, View, observed};
 use std::collections::BTreeMap;
 use turn::Turn;
@@ -106,10 +106,9 @@ fn forget(cluster: &mut Cluster<'_>) {
             left.insert(id, (&instance.cause, changes));
         }
     }
-    for (id, service, found) in roster.endpoints() {
-        let gone = !view.assignments.contains_key(*id) && found.state == EndpointState::Down;
+    for (id, service, found) in &roster.leftovers {
         let process = view.instances.get(*id).is_some_and(|instance| instance.phase != Phase::Exited);
-        if gone && !process {
+        if !process {
             let (_, changes) = left.entry(id).or_insert((&found.cause, Vec::new()));
             endpoint::delete(changes, service, id, &found.cause, now);
         }

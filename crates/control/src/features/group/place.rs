@@ -44,8 +44,14 @@ impl<'a> Places<'a> {
         if self.by_load.is_empty() {
             return Err("no node is there".to_owned());
         }
-        let nodes: Vec<&'a Name> = self.by_load.iter().map(|(_, node)| *node).collect();
-        let found = nodes.iter().find_map(|node| Some((*node, self.free_port(node, ports)?)));
+        let (taken, searched) = (&mut self.taken, &mut self.searched);
+        let found = self.by_load.iter().find_map(|(_, node)| {
+            let taken = taken.entry(node).or_default();
+            let from = *searched.get(&(*node, ports.first)).unwrap_or(&ports.first);
+            let port = (from..=ports.last).find(|port| !taken.contains(port))?;
+            searched.insert((node, ports.first), port);
+            Some((*node, port))
+        });
         let (node, port) = found.ok_or_else(|| match ports.fixed() {
             Some(port) => format!("port {port} is taken on every node"),
             None => format!("no port of {ports} is free on any node"),
@@ -79,13 +85,5 @@ impl<'a> Places<'a> {
         self.taken.entry(node).or_default().insert(port);
         let address = self.view.nodes.get(node).map(|node| node.address.clone()).unwrap_or_default();
         Place { node: node.clone(), address, port }
-    }
-
-    fn free_port(&mut self, node: &'a Name, ports: Ports) -> Option<u16> {
-        let taken = self.taken.entry(node).or_default();
-        let from = *self.searched.get(&(node, ports.first)).unwrap_or(&ports.first);
-        let port = (from..=ports.last).find(|port| !taken.contains(port))?;
-        self.searched.insert((node, ports.first), port);
-        Some(port)
     }
 }

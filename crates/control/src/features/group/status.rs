@@ -2,6 +2,7 @@
 
 use super::Cluster;
 use super::target::Target;
+use crate::features::instance::has_checks;
 use crate::features::{Member, record, span};
 use regrow_model::desired::{self, Goal};
 use regrow_model::event::{Draft, EventKind};
@@ -9,9 +10,13 @@ use regrow_model::key::{Change, Record};
 use regrow_model::observed::{self, Bad, EndpointState, GoodGroup, Phase, Rollout, Stage};
 use regrow_model::plan::{Held, Rule};
 use regrow_model::{CauseId, Kind, Name, Ref, limits};
+use std::time::Duration;
 
 /// Crashes in a row after which a version that has never been good has failed.
 const CRASHES_MAX: u32 = 3;
+
+/// An instance that nothing checks has arrived when it has run this long: a program that cannot run ends sooner.
+const UNCHECKED_ARRIVES: Duration = Duration::from_secs(1);
 
 /// Brings a group's status up to date, and reports what keeps it from its newest version.
 ///
@@ -35,9 +40,9 @@ pub(super) fn update(
     let size = wanted.spec.size as usize;
     let good = next.good.as_ref().is_some_and(|good| good.version == version);
     let known_bad = next.bad.iter().any(|bad| bad.version == version);
-    let arrived = |member: &Member<'_>| member.assignment.version == version && member.is_available();
     let mut cause = target.cause.clone();
-    if size > 0 && kept.len() == size && kept.iter().all(arrived) {
+    let mut arrived = |member: &Member<'_>| member.assignment.version == version && has_arrived(cluster, member);
+    if size > 0 && kept.len() == size && kept.iter().all(&mut arrived) {
         if next.rollout.take().is_some() || !good {
             let message = format!("version {short} is healthy on all {size}");
             tell(EventKind::RolloutDone, message, &cause);
@@ -88,6 +93,17 @@ pub(super) fn update(
         planned.events = events;
         cluster.plan.actions.push(planned);
     }
+}
+
+/// Whether an instance serves, so that a change may go on to the next.
+pub(super) fn has_arrived(cluster: &mut Cluster<'_>, member: &Member<'_>) -> bool {
+    let Some(since) = member.healthy_since().filter(|_| member.is_available()) else { return false };
+    let checked = member.endpoint.is_some_and(|(service, _)| has_checks(cluster.view, service));
+    let due = since.after(if checked { Duration::ZERO } else { UNCHECKED_ARRIVES });
+    if cluster.now < due {
+        cluster.plan.recheck(due);
+    }
+    cluster.now >= due
 }
 
 /// Why the target version has failed, when it has, and the chain that showed it.

@@ -10,9 +10,9 @@ use regrow_model::event::{Draft, EventKind};
 use regrow_model::key::{Change, Record};
 use regrow_model::observed::{self, EndpointState};
 use regrow_model::plan::{Held, Rule};
-use regrow_model::{CauseId, InstanceId, Kind, Name, Planned, Ref, Time};
+use regrow_model::{CauseId, InstanceId, Kind, Name, Ref, Time};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One group during one plan.
 pub(super) struct Turn<'t, 'a> {
@@ -61,8 +61,8 @@ impl<'t, 'a> Turn<'t, 'a> {
             leave::remove(self.cluster, member, others, &why, Some(&self.wanted.cause));
         }
         self.create(size + surge - kept.len());
-        let retired = self.exchange(kept, &steady, changing);
-        for member in steady.iter().filter(|member| !retired.contains(&member.id)) {
+        let retired = self.exchange(kept, changing);
+        for member in steady.iter().filter(|member| !retired.contains(member.id)) {
             self.forgive(member);
         }
     }
@@ -83,8 +83,8 @@ impl<'t, 'a> Turn<'t, 'a> {
             Goal::Drain | Goal::Stop => self.follow(member),
             Goal::Run if member.is_dead() => self.replace(member),
             Goal::Run if member.is_live() => return false,
-            Goal::Run if !current && !self.cluster.paused => {
-                let why = format!("{} has not started and its version is not wanted any more", member.id);
+            Goal::Run if self.is_misplaced(member) || !current && !self.cluster.paused => {
+                let why = format!("{} has not started, and its node or version is not wanted any more", member.id);
                 let life = self.next(member, 0, Time::default(), &self.target.cause.clone());
                 self.assign(member.id, Some((member, false)), life, why, Vec::new(), false);
             }
@@ -99,6 +99,11 @@ impl<'t, 'a> Turn<'t, 'a> {
             }
         }
         true
+    }
+
+    /// Its node is gone.
+    fn is_misplaced(&self, member: &Member<'_>) -> bool {
+        !self.cluster.view.nodes.is_empty() && !self.cluster.view.nodes.contains_key(&member.assignment.node)
     }
 
     /// Fills a slot again whose instance was stopped on purpose.
@@ -232,59 +237,67 @@ impl<'t, 'a> Turn<'t, 'a> {
         true
     }
 
-    /// Takes away live instances that must not stay: those of another version, and those whose checks have failed for
-    /// too long. No more at a time than the update allows, and none while what came last is not healthy. Gives back
+    /// Takes away live instances that must not stay: those whose checks have failed for too long, and those of another
+    /// version. No more at a time than the update allows, and none while what came last has not arrived. Gives back
     /// which.
-    fn exchange(&mut self, kept: &[Member<'a>], steady: &[&'a Member<'a>], changing: bool) -> Vec<&'a InstanceId> {
+    fn exchange(&mut self, kept: &'a [Member<'a>], changing: bool) -> BTreeSet<&'a InstanceId> {
         let update = &self.wanted.spec.update;
         let most = update.max_unavailable.saturating_add(if changing { update.max_surge } else { 0 }).max(1);
         let floor = self.wanted.spec.size.saturating_sub(update.max_unavailable);
         let mut available = 0u32;
-        let mut under_way = 0u32;
-        let mut candidates = Vec::new();
+        let (mut under_way, mut looping) = (0u32, 0u32);
+        let mut overdue = Vec::new();
         let mut old = Vec::new();
         for member in kept {
             let runs = member.assignment.goal == Goal::Run && member.is_live();
             let current = member.assignment.version == self.target.version;
-            let overdue = if runs { self.overdue(member) } else { None };
             available += u32::from(member.is_available());
-            if let Some(why) = overdue {
-                candidates.push((member, why));
+            if let Some(why) = self.overdue(member).filter(|_| runs) {
+                overdue.push((member, why));
             } else if runs && !current {
                 old.push(member);
-            } else if !member.is_available() {
+            } else if !status::has_arrived(self.cluster, member) {
                 under_way += 1;
+                looping += u32::from(member.assignment.crashes > 1);
             }
         }
-        candidates.sort_by_key(|(member, _)| member.assignment.at);
-        if changing {
-            let short = self.target.version.short();
-            old.sort_by_key(|member| member.is_healthy());
-            candidates.extend(old.into_iter().map(|member| (member, format!("change to version {short}"))));
-        }
-        let mut retired = Vec::new();
-        for (member, why) in candidates {
-            let healthy = member.is_healthy();
-            if under_way >= most || !steady.iter().any(|steady| steady.id == member.id) {
+        let mut retired = BTreeSet::new();
+        overdue.sort_by_key(|(member, _)| member.assignment.at);
+        for (member, why) in overdue {
+            // A crash loop beside it is no reason to leave this one as it is.
+            if under_way - looping >= most {
                 break;
             }
-            if healthy && available <= floor {
+            under_way += 1;
+            self.retire(member, &why);
+            retired.insert(member.id);
+        }
+        let short = self.target.version.short();
+        old.sort_by_key(|member| member.is_healthy());
+        for member in old.into_iter().filter(|_| changing) {
+            let healthy = member.is_healthy();
+            if under_way >= most || healthy && available <= floor {
                 break;
             }
             under_way += 1;
             available -= u32::from(healthy);
-            let failing = member.endpoint.filter(|(_, endpoint)| endpoint.state != EndpointState::Passing);
-            let current = member.assignment.version == self.target.version;
-            let cause = match failing {
-                Some((_, endpoint)) if current => endpoint.cause.clone(),
-                _ => self.target.cause.clone(),
-            };
-            let doubted = failing.is_some() && (current || self.target.refused.is_some());
-            let planned: Planned = leave::retire(self.cluster, member, &why, &cause, doubted);
-            self.cluster.plan.actions.push(planned);
-            retired.push(member.id);
+            self.retire(member, &format!("change to version {short}"));
+            retired.insert(member.id);
         }
         retired
+    }
+
+    /// Tells a live instance to go. The chain is that of what is against it: its checks, or else the change.
+    fn retire(&mut self, member: &Member<'a>, why: &str) {
+        let failing = member.endpoint.filter(|(_, endpoint)| endpoint.state != EndpointState::Passing);
+        let current = member.assignment.version == self.target.version;
+        let cause = match failing {
+            Some((_, endpoint)) if current => endpoint.cause.clone(),
+            _ => self.target.cause.clone(),
+        };
+        let doubted = failing.is_some() && (current || self.target.refused.is_some());
+        let planned = leave::retire(self.cluster, member, why, &cause, doubted);
+        self.cluster.plan.actions.push(planned);
     }
 
     /// Why a live instance must go although its version is right: its checks have failed for too long, since it began

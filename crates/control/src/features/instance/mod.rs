@@ -130,6 +130,6 @@ fn unchecked(view: &View, member: &Member<'_>, now: Time) -> Option<Planned> {
 }
 
 /// The service has checks that must be run: without any, a running process is healthy.
-fn has_checks(view: &View, service: &Name) -> bool {
+pub(crate) fn has_checks(view: &View, service: &Name) -> bool {
     view.services.get(service).is_some_and(|wanted| wanted.spec.checks.iter().any(|check| !is_process(check)))
 }
