@@ -24,9 +24,9 @@ pub struct SourceFile {
 /// Sections are merged. The same name twice in a section is an error that names both places. Files without any value
 /// are passed over, if one has some.
 ///
-/// Errors: all that were found, in the order of files and lines, at most [`DIAGNOSTICS_MAX`] and one that
-/// says so. Values of the wrong type hide only what depends on them; text that is not YAML hides the rules
-/// of the whole.
+/// Errors: all that were found, in the order of files and lines, at most [`DIAGNOSTICS_MAX`] and one that says so. An
+/// object with a key or type that is wrong is left out of the rules between values; while one is, the rules between
+/// objects wait; text that is not YAML hides everything else.
 pub fn load(files: &[SourceFile]) -> Result<Spec, Vec<Diagnostic>> {
     if let Some(refused) = refused(files) {
         return Err(vec![refused]);

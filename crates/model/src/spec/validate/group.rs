@@ -7,6 +7,10 @@ use super::super::{Group, near};
 use super::{Written, field};
 use crate::limits::GROUP_NAME_LENGTH_MAX;
 use crate::{Kind, Name};
+use std::collections::BTreeMap;
+
+/// The node's name: Regrow puts it into the environment, and only there.
+const NODE: &str = "REGROW_NODE";
 
 pub(super) fn check(name: &Name, group: &Group, at: &At<'_>, written: &Written<'_>, wrong: &mut Wrongs) {
     if name.as_str().len() > GROUP_NAME_LENGTH_MAX {
@@ -65,36 +69,42 @@ fn command(group: &Group, at: &At<'_>, wrong: &mut Wrongs) {
         wrong.value(&command, "the command is empty", "name a program and its arguments: `[python3, serve.py]`");
     }
     field::command(&command, &group.command, wrong);
-    let lookup = |name: &str| (GIVEN.contains(&name) || group.environment.contains_key(name)).then_some("");
     for (index, word) in group.command.iter().enumerate() {
-        let Err(error) = expand(word, lookup) else { continue };
-        let help = match &error {
-            ExpandError::Unclosed => "close it with `}`, or write `$$` for a dollar sign".to_owned(),
-            ExpandError::Unknown { name } if name.contains(":-") || name.contains(":=") => {
-                "there are no defaults here: set the value in `environment`".to_owned()
-            }
-            ExpandError::Unknown { name } => {
-                let known = GIVEN.into_iter().chain(group.environment.keys().map(String::as_str));
-                match (near::nearest(name, known.clone()), near::listed(known)) {
-                    (Some(near), _) => format!("did you mean `${{{near}}}`?"),
-                    (None, list) => format!(
-                        "known are {}; add yours to `environment`, or write `$$` for a dollar sign",
-                        list.unwrap_or_default()
-                    ),
-                }
-            }
-        };
-        wrong.value(&command.index(index), error.to_string(), help);
+        placeholders(word, Some(&group.environment), &command.index(index), wrong);
     }
     for (name, at) in at.get("environment").entries() {
-        if GIVEN.contains(&name) {
+        if GIVEN.contains(&name) || name == NODE {
             let help = if name == "PORT" { "choose the port by the group's `port`" } else { "give yours another name" };
             wrong.key(&at, format!("`{name}` is set by Regrow"), help);
         } else if !is_variable(name) {
             let help = "names have letters, digits and _, and do not begin with a digit";
             wrong.key(&at, format!("{} is not the name of an environment variable", quoted(name)), help);
         }
+        // Values know only what Regrow gives: one that knew another would need an order.
+        placeholders(group.environment.get(name).map_or("", String::as_str), None, &at, wrong);
     }
+}
+
+/// `${NAME}` of a text. `own`: the group's variables, where they can be named too.
+fn placeholders(text: &str, own: Option<&BTreeMap<String, String>>, at: &At<'_>, wrong: &mut Wrongs) {
+    let known = || GIVEN.into_iter().chain(own.into_iter().flat_map(|own| own.keys().map(String::as_str)));
+    let lookup = |name: &str| (GIVEN.contains(&name) || own.is_some_and(|own| own.contains_key(name))).then_some("");
+    let Err(error) = expand(text, lookup) else { return };
+    let help = match &error {
+        ExpandError::Unclosed => "close it with `}`, or write `$$` for a dollar sign".to_owned(),
+        ExpandError::Unknown { name } if name.contains(":-") || name.contains(":=") => {
+            "there are no defaults here: set the value in `environment`".to_owned()
+        }
+        ExpandError::Unknown { name } => match near::nearest(name, known()) {
+            Some(near) => format!("did you mean `${{{near}}}`?"),
+            None => {
+                let add = if own.is_some() { "add yours to `environment`, or " } else { "" };
+                let list = near::listed(known()).unwrap_or_default();
+                format!("known are {list}; {add}write `$$` for a dollar sign")
+            }
+        },
+    };
+    wrong.value(at, error.to_string(), help);
 }
 
 /// Source: POSIX.1-2017 §3.235, with small letters.
