@@ -133,3 +133,6 @@ fn unchecked(view: &View, member: &Member<'_>, now: Time) -> Option<Planned> {
 pub(crate) fn has_checks(view: &View, service: &Name) -> bool {
     view.services.get(service).is_some_and(|wanted| wanted.spec.checks.iter().any(|check| !is_process(check)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,8 +81,8 @@ impl Health {
         if turned {
             let status = CheckStatus { passing: result.passing, output: cut(result.output), since: now };
             next.checks.insert(result.check.to_owned(), status);
-            next.checks.retain(|label, _| checks.iter().any(|check| check.label() == *label));
         }
+        next.checks.retain(|label, _| checks.iter().any(|check| check.label() == *label));
         next.state = state(current.state, &next.checks, checks);
         if !turned && next.state == current.state {
             return Recorded::default();
@@ -158,4 +158,34 @@ fn failed(result: &Checked<'_>, times: u32) -> String {
 /// At most [`limits::OUTPUT_BYTES_MAX`] bytes of a text, cut between characters.
 fn cut(text: &str) -> String {
     text[..text.floor_char_boundary(limits::OUTPUT_BYTES_MAX)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Checked, FORGET_FROM, Health};
+    use crate::world::{World, id, name};
+    use regrow_model::{CauseId, Time};
+    use serde_json::json;
+
+    /// Shows that the counters of lives that are gone do not pile up.
+    #[test]
+    fn lives_that_are_gone_are_forgotten() {
+        let mut world = World::web(json!({"size": 1}));
+        let mut health = Health::default();
+        let mut most = 0;
+        for slot in 0..1_000 {
+            let other = id(&format!("web-{slot}"));
+            health.lives.insert((name("gone"), other), Default::default());
+            while world.round(|_| true).1 {}
+            let life = world.view.assignments[&id("web-0")].incarnation;
+            let (service, instance) = (name("web"), id("web-0"));
+            let (check, output) = ("http /", "");
+            let result =
+                Checked { service: &service, instance: &instance, incarnation: life, check, passing: true, output };
+            health.lives.remove(&(name("web"), id("web-0")));
+            health.checked(&world.view, &name("n1"), &result, world.now, &CauseId::new(Time(1), 1));
+            most = most.max(health.lives.len());
+        }
+        assert!(most <= FORGET_FROM + 1, "{most}");
+    }
 }

@@ -17,3 +17,6 @@ mod target;
 pub use health::{Checked, Health};
 pub(crate) use target::is_process;
 pub use target::targets;
+
+#[cfg(test)]
+mod tests;
