@@ -59,8 +59,8 @@ pub struct Step {
 pub fn explain(view: &View, events: &[(EventId, Event)], held: &[Held], object: &Ref, now: Time) -> Explanation {
     let state = state::of(view, object, now);
     let concerned: BTreeSet<Ref> = state.parts.iter().cloned().chain([object.clone()]).collect();
-    let waiting = held.iter().filter(|held| concerned.contains(&held.object)).map(|held| text::held(held, now));
     let whole = object.kind == Kind::Cluster;
+    let waiting = held.iter().filter(|held| whole || concerned.contains(&held.object));
     let about = events.iter().map(|(_, event)| event).filter(|event| whole || concerned.contains(&event.object));
     let mut causes: Vec<&CauseId> = state.cause.iter().collect();
     for event in about.rev() {
@@ -71,10 +71,12 @@ pub fn explain(view: &View, events: &[(EventId, Event)], held: &[Held], object: 
             break;
         }
     }
+    // One change of a group moves all its instances; what became of the others explains nothing of this one.
+    let is_sibling = |other: &Ref| object.kind == Kind::Instance && other.kind == Kind::Instance && other != object;
     let mut chain: Vec<Step> = events
         .iter()
         .rev()
-        .filter(|(_, event)| causes.contains(&&event.cause))
+        .filter(|(_, event)| causes.contains(&&event.cause) && !is_sibling(&event.object))
         .take(STEPS_MAX)
         .map(|(_, event)| Step {
             at: event.at,
@@ -86,5 +88,9 @@ pub fn explain(view: &View, events: &[(EventId, Event)], held: &[Held], object: 
         })
         .collect();
     chain.reverse();
-    Explanation { object: object.clone(), summary: state.summary, now: state.lines, chain, waiting: waiting.collect() }
+    let waiting = waiting.map(|held| text::held(held, now)).collect();
+    Explanation { object: object.clone(), summary: state.summary, now: state.lines, chain, waiting }
 }
+
+#[cfg(test)]
+mod tests;

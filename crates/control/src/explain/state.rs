@@ -1,10 +1,10 @@
 //! What the records say of an object.
 
 use super::text::ago;
-use crate::features::{Member, Roster};
+use crate::features::{Member, Roster, ending};
 use regrow_model::desired::Goal;
 use regrow_model::observed::{EndpointState, Phase};
-use regrow_model::{CauseId, InstanceId, Kind, Name, Ref, Time, View, observed};
+use regrow_model::{CauseId, InstanceId, Kind, Name, Ref, Time, View, desired, observed};
 
 /// What is known of an object.
 pub(super) struct State {
@@ -52,15 +52,10 @@ fn instance(view: &View, id: &InstanceId, now: Time) -> Option<State> {
         Goal::Stop => "is to stop",
     };
     let mut lines = vec![
-        format!(
-            "{goal} on {}, life {}, since {} ago",
-            assignment.node,
-            assignment.incarnation,
-            ago(assignment.at, now)
-        ),
+        format!("{goal} on {}, life {}, for {}", assignment.node, assignment.incarnation, ago(assignment.at, now)),
         format!("address {}:{}, version {}", assignment.address, assignment.port, assignment.version.short()),
     ];
-    if assignment.crashes > 0 {
+    if assignment.crashes > 1 {
         lines.push(format!("ended {} times in a row", assignment.crashes));
     }
     if assignment.not_before > now {
@@ -72,7 +67,7 @@ fn instance(view: &View, id: &InstanceId, now: Time) -> Option<State> {
         for (label, status) in &endpoint.checks {
             let passing = if status.passing { "passes" } else { "fails" };
             let said = status.output.lines().next().map(|line| format!(": {line}")).unwrap_or_default();
-            lines.push(format!("check {label} {passing} since {} ago{said}", ago(status.since, now)));
+            lines.push(format!("check {label} {passing} for {}{said}", ago(status.since, now)));
         }
     }
     let seen = member.instance.map(|seen| &seen.cause);
@@ -123,7 +118,7 @@ fn phase(seen: &observed::Instance, now: Time) -> String {
         Phase::Stopping => format!("has been told to stop {for_long} ago"),
         Phase::Exited => match (&seen.error, &seen.exit) {
             (Some(error), _) => format!("could not be started {for_long} ago: {}", error.text),
-            (None, Some(exit)) => format!("was {exit} {for_long} ago"),
+            (None, Some(exit)) => format!("{} {for_long} ago", ending(exit)),
             (None, None) => format!("ended {for_long} ago"),
         },
     }
@@ -154,13 +149,18 @@ fn group(view: &View, name: &Name, now: Time) -> Option<State> {
     lines.extend(wanted.map(|wanted| format!("wanted version {}", wanted.version().short())));
     if let Some(status) = status {
         if let Some(good) = &status.good {
-            lines.push(format!("last good version {}, since {} ago", good.version.short(), ago(good.at, now)));
+            lines.push(format!("last good version {}, for {}", good.version.short(), ago(good.at, now)));
         }
         if let Some(rollout) = &status.rollout {
-            let changing =
-                format!("changing to version {} since {} ago", rollout.version.short(), ago(rollout.since, now));
+            let changing = format!("changing to version {} for {}", rollout.version.short(), ago(rollout.since, now));
             summary = format!("{summary}, {changing}");
             lines.push(changing);
+        }
+        let failed = wanted
+            .map(|wanted| desired::Group::version(wanted))
+            .filter(|version| status.bad.iter().any(|bad| bad.version == *version));
+        if failed.is_some() {
+            summary = format!("{summary}, but the newest version failed");
         }
         for bad in &status.bad {
             lines.push(format!("version {} failed {} ago: {}", bad.version.short(), ago(bad.since, now), bad.reason));
@@ -208,7 +208,7 @@ fn template(view: &View, name: &Name, now: Time) -> Option<State> {
     for ((_, node), status) in statuses {
         for (what, set) in [("written", &status.written), ("loaded", &status.loaded)] {
             let Some(set) = set else { continue };
-            lines.push(format!("{what} on {node}: set {} since {} ago", set.digest.short(), ago(set.at, now)));
+            lines.push(format!("{what} on {node}: set {} for {}", set.digest.short(), ago(set.at, now)));
             parts.extend(set.inputs.services.keys().map(|service| Ref::new(Kind::Service, service)));
         }
         match (&status.problem, &status.loaded, &status.written) {
@@ -234,7 +234,7 @@ fn template(view: &View, name: &Name, now: Time) -> Option<State> {
             lines.push(format!("set {} was refused {} ago: {}", bad.version.short(), ago(bad.since, now), bad.reason));
         }
         if let Some(since) = status.pending_since {
-            lines.push(format!("on {node} a change settles since {} ago", ago(since, now)));
+            lines.push(format!("a change settles on {node} for {}", ago(since, now)));
         }
     }
     Some(State { summary, lines, parts, cause })
@@ -266,11 +266,11 @@ fn cluster(view: &View, now: Time) -> Option<State> {
         format!("{} groups, {} services, {} templates", view.groups.len(), view.services.len(), view.templates.len());
     let mut lines = vec![format!("{}, applied {} ago", cluster.name, ago(cluster.at, now))];
     if let Some(pause) = view.pause.as_ref().filter(|pause| pause.until.is_none_or(|until| until > now)) {
-        summary = format!("paused since {} ago: {}", ago(pause.at, now), pause.why);
+        summary = format!("paused for {}: {}", ago(pause.at, now), pause.why);
         lines.extend(pause.until.map(|until| format!("goes on by itself in {}", ago(now, until))));
     }
     if let Some(halt) = &view.halt {
-        summary = format!("everything is to stop since {} ago", ago(halt.at, now));
+        summary = format!("everything is to stop, asked {} ago", ago(halt.at, now));
     }
     let all = [view.groups.keys().map(|name| Ref::new(Kind::Group, name)).collect::<Vec<_>>()];
     Some(State { summary, lines, parts: all.concat(), cause: Some(cluster.cause.clone()) })

@@ -13,6 +13,7 @@ pub(crate) use roster::{Member, Roster};
 
 use regrow_model::duration::Span;
 use regrow_model::key::Change;
+use regrow_model::process::Exit;
 use regrow_model::{Action, CauseId, Planned, Ref};
 use std::time::Duration;
 
@@ -35,5 +36,14 @@ pub(crate) fn span(length: Duration) -> Span {
         Span(Duration::from_millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)))
     } else {
         Span(Duration::from_secs(length.as_secs()))
+    }
+}
+
+/// How a process ended, as what is said of it: `was killed by SIGKILL`, `exited with code 1`.
+pub(crate) fn ending(exit: &Exit) -> String {
+    match (exit.signal, exit.code) {
+        (Some(_), _) => format!("was {exit}"),
+        (None, Some(_)) => exit.to_string(),
+        (None, None) => format!("is {exit}"),
     }
 }

@@ -4,7 +4,7 @@ use super::assign::{Life, assignment, end, wait};
 use super::target::{Target, returned};
 use super::{Cluster, leave, status};
 use crate::features::service::endpoint;
-use crate::features::{Member, record, span};
+use crate::features::{Member, ending, record, span};
 use regrow_model::desired::{self, Assignment, Goal};
 use regrow_model::event::{Draft, EventKind};
 use regrow_model::key::{Change, Record};
@@ -123,7 +123,7 @@ impl<'t, 'a> Turn<'t, 'a> {
     fn replace(&mut self, member: &Member<'a>) {
         let Some(seen) = member.life() else { return };
         let how = seen.error.as_ref().map(|error| format!("could not be started: {}", error.text));
-        let how = how.or_else(|| seen.exit.as_ref().map(|exit| format!("was {exit}"))).unwrap_or("is gone".to_owned());
+        let how = how.or_else(|| seen.exit.as_ref().map(ending)).unwrap_or("is gone".to_owned());
         let why = format!("{} {how}", member.id);
         // A pause lets no new version begin; what dies comes back as what it was.
         let good = self.status.and_then(|status| status.good.as_ref());

@@ -98,7 +98,8 @@ impl Health {
                 next.cause = new_cause.clone();
             }
             let mut event = Draft::new(kind, Ref::instance(result.instance), message, &next.cause);
-            event.detail = (!result.output.is_empty()).then(|| cut(result.output));
+            let more = next.state == EndpointState::Failing && result.output.trim().lines().count() > 1;
+            event.detail = more.then(|| cut(result.output));
             recorded.events.push(event);
         }
         endpoint::put(&mut recorded.changes, result.service, result.instance, next, now);
