@@ -47,15 +47,11 @@ pub(crate) fn op_bytes(op: &Op) -> usize {
 
 /// Whether no operation in either branch changes anything.
 pub(crate) fn is_read_only(request: &TxnRequest) -> bool {
-    request
-        .success
-        .iter()
-        .chain(&request.failure)
-        .all(|op| match op {
-            Op::Range(_) => true,
-            Op::Put(_) | Op::DeleteRange(_) => false,
-            Op::Txn(inner) => is_read_only(inner),
-        })
+    request.success.iter().chain(&request.failure).all(|op| match op {
+        Op::Range(_) => true,
+        Op::Put(_) | Op::DeleteRange(_) => false,
+        Op::Txn(inner) => is_read_only(inner),
+    })
 }
 
 fn put_bytes(request: &PutRequest) -> usize {
@@ -64,11 +60,7 @@ fn put_bytes(request: &PutRequest) -> usize {
 
 fn txn_bytes(request: &TxnRequest) -> usize {
     let compares = request.compare.iter().map(|c| {
-        let value = if let crate::CompareTarget::Value(value) = &c.target {
-            value.len()
-        } else {
-            0
-        };
+        let value = if let crate::CompareTarget::Value(value) = &c.target { value.len() } else { 0 };
         c.key.len() + c.range_end.len() + value + OP_BYTES
     });
     let ops = request.success.iter().chain(&request.failure).map(op_bytes);
@@ -77,20 +69,13 @@ fn txn_bytes(request: &TxnRequest) -> usize {
 
 fn size(bytes: usize) -> Result<()> {
     if bytes > REQUEST_BYTES_MAX {
-        return Err(Error::RequestTooLarge {
-            bytes,
-            max: REQUEST_BYTES_MAX,
-        });
+        return Err(Error::RequestTooLarge { bytes, max: REQUEST_BYTES_MAX });
     }
     Ok(())
 }
 
 fn non_empty(key: &Bytes) -> Result<()> {
-    if key.is_empty() {
-        Err(Error::EmptyKey)
-    } else {
-        Ok(())
-    }
+    if key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
 fn put_op(request: &PutRequest) -> Result<()> {
@@ -106,25 +91,17 @@ fn put_op(request: &PutRequest) -> Result<()> {
 
 /// The recursion ends: each level has at least one operation, which is taken off what the next level may have.
 fn txn_ops(request: &TxnRequest, max: usize) -> Result<()> {
-    let ops = request
-        .compare
-        .len()
-        .max(request.success.len())
-        .max(request.failure.len());
+    let ops = request.compare.len().max(request.success.len()).max(request.failure.len());
     if ops > max {
         return Err(Error::TooManyOps { ops, max });
     }
     request.compare.iter().try_for_each(|c| non_empty(&c.key))?;
-    request
-        .success
-        .iter()
-        .chain(&request.failure)
-        .try_for_each(|op| match op {
-            Op::Range(r) => range(r),
-            Op::Put(r) => put_op(r),
-            Op::DeleteRange(r) => non_empty(&r.key),
-            Op::Txn(inner) => txn_ops(inner, max - ops),
-        })
+    request.success.iter().chain(&request.failure).try_for_each(|op| match op {
+        Op::Range(r) => range(r),
+        Op::Put(r) => put_op(r),
+        Op::DeleteRange(r) => non_empty(&r.key),
+        Op::Txn(inner) => txn_ops(inner, max - ops),
+    })
 }
 
 /// The keys that one list of operations may put, and those it may delete.
@@ -193,12 +170,7 @@ impl Intervals {
     }
 
     fn add(&mut self, mut start: Bytes, mut end: Bytes) {
-        while let Some((s, e)) = self
-            .0
-            .range(..=end.clone())
-            .next_back()
-            .filter(|(_, e)| **e >= start)
-        {
+        while let Some((s, e)) = self.0.range(..=end.clone()).next_back().filter(|(_, e)| **e >= start) {
             let (s, e) = (s.clone(), e.clone());
             self.0.remove(&s);
             start = start.min(s);
@@ -208,10 +180,7 @@ impl Intervals {
     }
 
     fn contain(&self, key: &Bytes) -> bool {
-        self.0
-            .range(..=key.clone())
-            .next_back()
-            .is_some_and(|(_, end)| key < end)
+        self.0.range(..=key.clone()).next_back().is_some_and(|(_, end)| key < end)
     }
 }
 
@@ -223,24 +192,10 @@ mod tests {
     #[test]
     fn intervals_merge() {
         let mut set = Intervals::default();
-        for (start, end) in [
-            ("a", "c"),
-            ("x", "z"),
-            ("b", "e"),
-            ("e", "f"),
-            ("m", ""),
-            ("q", "p"),
-        ] {
+        for (start, end) in [("a", "c"), ("x", "z"), ("b", "e"), ("e", "f"), ("m", ""), ("q", "p")] {
             set.insert(&KeyRange::new(start, end));
         }
-        for (key, expect) in [
-            ("a", true),
-            ("e", true),
-            ("f", false),
-            ("m", true),
-            ("m0", false),
-            ("q", false),
-        ] {
+        for (key, expect) in [("a", true), ("e", true), ("f", false), ("m", true), ("m0", false), ("q", false)] {
             assert_eq!(set.contain(&Bytes::from(key)), expect, "{key}");
         }
         assert_eq!(set.0.len(), 3);
@@ -257,9 +212,6 @@ mod tests {
             })
         };
         assert!(txn(&nest(TXN_OPS_MAX + 1)).is_ok());
-        assert!(matches!(
-            txn(&nest(TXN_OPS_MAX + 2)),
-            Err(Error::TooManyOps { ops: 1, max: 0 })
-        ));
+        assert!(matches!(txn(&nest(TXN_OPS_MAX + 2)), Err(Error::TooManyOps { ops: 1, max: 0 })));
     }
 }

@@ -73,11 +73,7 @@ impl Clock for ManualClock {
     }
 
     fn on_change(&self, wake: Box<dyn Fn() + Send + Sync>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .wakers
-            .push(wake.into());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).wakers.push(wake.into());
     }
 }
 

@@ -128,37 +128,21 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed later without anything changed by the caller.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Error::NoSpace | Error::Unavailable { .. } | Error::TooManyWatches { .. }
-        )
+        matches!(self, Error::NoSpace | Error::Unavailable { .. } | Error::TooManyWatches { .. })
     }
 
     pub(crate) fn disk(action: &'static str, file: &str, source: io::Error) -> Self {
-        if source.kind() == io::ErrorKind::StorageFull
-            || source.kind() == io::ErrorKind::QuotaExceeded
-        {
+        if source.kind() == io::ErrorKind::StorageFull || source.kind() == io::ErrorKind::QuotaExceeded {
             return Error::NoSpace;
         }
-        Error::Disk {
-            action,
-            file: file.to_owned(),
-            source: Arc::new(source),
-        }
+        Error::Disk { action, file: file.to_owned(), source: Arc::new(source) }
     }
 
     pub(crate) fn corrupt(file: &str, offset: u64, what: &'static str) -> Self {
-        Error::Corrupt {
-            file: file.to_owned(),
-            offset,
-            what,
-        }
+        Error::Corrupt { file: file.to_owned(), offset, what }
     }
 }
 
 fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(
-        || "another process".to_owned(),
-        |pid| format!("process {pid}"),
-    )
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }

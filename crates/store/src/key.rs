@@ -52,10 +52,7 @@ pub struct KeyRange {
 impl KeyRange {
     /// The range that a request with these two fields means.
     pub fn new(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
-        Self {
-            start: start.into(),
-            end: end.into(),
-        }
+        Self { start: start.into(), end: end.into() }
     }
 
     /// The first key that may be in the range.
@@ -106,11 +103,7 @@ mod tests {
     #[test]
     fn ranges_contain_what_etcd_says() {
         let check = |start: &'static [u8], end: &'static [u8], key: &[u8], expect: bool| {
-            assert_eq!(
-                KeyRange::new(start, end).contains(key),
-                expect,
-                "{start:?} {end:?} {key:?}"
-            );
+            assert_eq!(KeyRange::new(start, end).contains(key), expect, "{start:?} {end:?} {key:?}");
         };
         check(b"a", b"", b"a", true);
         check(b"a", b"", b"aa", false);

@@ -35,13 +35,12 @@ pub use engine::{AutoCompaction, Engine, Options};
 pub use error::{Error, Result};
 pub use key::{KeyRange, LeaseId, Revision, prefix_end};
 pub use lease::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse,
-    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, LeasesResponse,
 };
 pub use request::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest,
-    HashResponse, KeyValue, PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder,
-    SortTarget, Status,
+    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, KeyValue,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget, Status,
 };
 pub use store::{BoxFuture, Store};
 pub use txn::{Compare, CompareOp, CompareTarget, Op, OpResponse, TxnRequest, TxnResponse};

@@ -87,20 +87,13 @@ pub struct RangeRequest {
 impl RangeRequest {
     /// One key, now.
     pub fn key(key: impl Into<Bytes>) -> Self {
-        Self {
-            key: key.into(),
-            ..Self::default()
-        }
+        Self { key: key.into(), ..Self::default() }
     }
 
     /// All keys with a prefix (all keys if it is empty), now.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let (key, range_end) = prefix_range(prefix.into());
-        Self {
-            key,
-            range_end,
-            ..Self::default()
-        }
+        Self { key, range_end, ..Self::default() }
     }
 
     /// The keys asked for.
@@ -145,11 +138,7 @@ pub struct PutRequest {
 impl PutRequest {
     /// A plain put.
     pub fn new(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
-        Self {
-            key: key.into(),
-            value: value.into(),
-            ..Self::default()
-        }
+        Self { key: key.into(), value: value.into(), ..Self::default() }
     }
 }
 
@@ -178,20 +167,13 @@ pub struct DeleteRangeRequest {
 impl DeleteRangeRequest {
     /// One key.
     pub fn key(key: impl Into<Bytes>) -> Self {
-        Self {
-            key: key.into(),
-            ..Self::default()
-        }
+        Self { key: key.into(), ..Self::default() }
     }
 
     /// All keys with a prefix (all keys if it is empty).
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let (key, range_end) = prefix_range(prefix.into());
-        Self {
-            key,
-            range_end,
-            ..Self::default()
-        }
+        Self { key, range_end, ..Self::default() }
     }
 
     /// The keys to delete.
@@ -270,9 +252,5 @@ pub struct Status {
 
 fn prefix_range(prefix: Bytes) -> (Bytes, Bytes) {
     let end = prefix_end(&prefix);
-    if prefix.is_empty() {
-        (Bytes::from_static(b"\0"), end)
-    } else {
-        (prefix, end)
-    }
+    if prefix.is_empty() { (Bytes::from_static(b"\0"), end) } else { (prefix, end) }
 }

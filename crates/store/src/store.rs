@@ -3,11 +3,10 @@
 use std::pin::Pin;
 
 use crate::{
-    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest,
-    HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse,
-    LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse,
-    PutRequest, PutResponse, RangeRequest, RangeResponse, Result, Status, TxnRequest, TxnResponse,
-    Watch, WatchRequest,
+    CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, Result, Status, TxnRequest, TxnResponse, Watch, WatchRequest,
 };
 
 /// A future that can be sent between threads; what a method of an object-safe async trait returns.
@@ -24,10 +23,7 @@ pub trait Store: Send + Sync {
     fn put(&self, request: PutRequest) -> BoxFuture<'_, Result<PutResponse>>;
 
     /// Deletes keys; durable when answered.
-    fn delete_range(
-        &self,
-        request: DeleteRangeRequest,
-    ) -> BoxFuture<'_, Result<DeleteRangeResponse>>;
+    fn delete_range(&self, request: DeleteRangeRequest) -> BoxFuture<'_, Result<DeleteRangeResponse>>;
 
     /// Does a transaction; durable when answered.
     fn txn(&self, request: TxnRequest) -> BoxFuture<'_, Result<TxnResponse>>;
@@ -45,10 +41,7 @@ pub trait Store: Send + Sync {
     fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>>;
 
     /// Tells how long a lease has. Errors: `LeaseNotFound`.
-    fn lease_time_to_live(
-        &self,
-        request: LeaseTimeToLiveRequest,
-    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>>;
+    fn lease_time_to_live(&self, request: LeaseTimeToLiveRequest) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>>;
 
     /// Lists the leases in force.
     fn leases(&self) -> BoxFuture<'_, Result<LeasesResponse>>;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    DeleteRangeRequest, DeleteRangeResponse, KeyRange, LeaseId, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, Revision,
+    DeleteRangeRequest, DeleteRangeResponse, KeyRange, LeaseId, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    Revision,
 };
 
 /// Does `success` if all compares hold, else `failure`, as one revision. Operations see what earlier ones of the same
@@ -77,12 +77,7 @@ pub struct Compare {
 impl Compare {
     /// A condition on one key.
     pub fn new(key: impl Into<Bytes>, op: CompareOp, target: CompareTarget) -> Self {
-        Self {
-            key: key.into(),
-            range_end: Bytes::new(),
-            op,
-            target,
-        }
+        Self { key: key.into(), range_end: Bytes::new(), op, target }
     }
 
     /// The keys it is about.

@@ -28,20 +28,13 @@ pub struct WatchRequest {
 impl WatchRequest {
     /// One key, from now on.
     pub fn key(key: impl Into<Bytes>) -> Self {
-        Self {
-            key: key.into(),
-            ..Self::default()
-        }
+        Self { key: key.into(), ..Self::default() }
     }
 
     /// All keys with a prefix (all keys if it is empty), from now on.
     pub fn prefix(prefix: impl Into<Bytes>) -> Self {
         let prefix = prefix.into();
-        Self {
-            range_end: prefix_end(&prefix),
-            key: prefix,
-            ..Self::default()
-        }
+        Self { range_end: prefix_end(&prefix), key: prefix, ..Self::default() }
     }
 
     /// The same from a revision on.
@@ -53,11 +46,7 @@ impl WatchRequest {
 
     /// The keys watched.
     pub fn range(&self) -> KeyRange {
-        let key = if self.key.is_empty() {
-            Bytes::from_static(b"\0")
-        } else {
-            self.key.clone()
-        };
+        let key = if self.key.is_empty() { Bytes::from_static(b"\0") } else { self.key.clone() };
         KeyRange::new(key, self.range_end.clone())
     }
 }
@@ -120,11 +109,7 @@ pub trait WatchSource: Send {
 impl Watch {
     /// A watch that was created when the store was at `revision`.
     pub fn new(revision: Revision, source: Box<dyn WatchSource>) -> Self {
-        Self {
-            source,
-            revision,
-            ended: false,
-        }
+        Self { source, revision, ended: false }
     }
 
     /// Where the store was when the watch was created.
@@ -153,9 +138,6 @@ impl Watch {
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
-            .field("revision", &self.revision)
-            .field("ended", &self.ended)
-            .finish_non_exhaustive()
+        f.debug_struct("Watch").field("revision", &self.revision).field("ended", &self.ended).finish_non_exhaustive()
     }
 }

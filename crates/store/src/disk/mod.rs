@@ -1,6 +1,8 @@
 //! The little that the engine needs of a disk, so that a test can hand in one that fails.
 
 mod real;
+#[cfg(feature = "suite")]
+pub mod sim;
 
 use std::{any::Any, io, sync::Arc};
 

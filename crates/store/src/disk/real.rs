@@ -34,12 +34,8 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn lock(&self) -> io::Result<Result<Box<dyn Any + Send + Sync>, Option<u32>>> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.folder.join(LOCK))?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.folder.join(LOCK))?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;
@@ -58,30 +54,16 @@ impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let names = fs::read_dir(&self.folder)?.map(|entry| Ok(entry?.file_name()));
         // A name that is not UTF-8 is none of ours.
-        names
-            .filter_map(|name: io::Result<_>| name.map(|name| name.into_string().ok()).transpose())
-            .collect()
+        names.filter_map(|name: io::Result<_>| name.map(|name| name.into_string().ok()).transpose()).collect()
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(self.folder.join(name))?,
-        ))
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.folder.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let path = self.folder.join(name);
-        Ok(Arc::new(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(path)?,
-        ))
+        Ok(Arc::new(OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

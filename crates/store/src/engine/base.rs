@@ -34,10 +34,10 @@ pub(crate) fn base_file_id(id: u64) -> u32 {
 
 /// Writes a new base if it is worth it, and removes what it stands for. Returns whether it did.
 ///
-/// Versions that compaction gave up must be gone from the index. `pause` is called between steps and says whether to
-/// go on.
-pub(crate) fn renew(shared: &Shared, pause: impl Fn() -> bool) -> Result<bool> {
-    let Some(plan) = plan(shared) else {
+/// `pruned`: versions that only revisions below this one show are gone from the index, so nothing there points to what
+/// is removed. `pause` is called between steps and says whether to go on.
+pub(crate) fn renew(shared: &Shared, pruned: i64, pause: impl Fn() -> bool) -> Result<bool> {
+    let Some(plan) = plan(shared, pruned) else {
         return Ok(false);
     };
     let written = write_base(shared, &plan, &pause);
@@ -48,10 +48,7 @@ pub(crate) fn renew(shared: &Shared, pause: impl Fn() -> bool) -> Result<bool> {
             Ok(true)
         }
         Ok(None) => {
-            shared
-                .disk
-                .remove(TEMPORARY)
-                .map_err(|error| Error::disk("remove", TEMPORARY, error))?;
+            shared.disk.remove(TEMPORARY).map_err(|error| Error::disk("remove", TEMPORARY, error))?;
             Ok(false)
         }
         Err(error) => {
@@ -71,8 +68,7 @@ struct Plan {
     old_base: u64,
 }
 
-fn plan(shared: &Shared) -> Option<Plan> {
-    let compacted = shared.compacted();
+fn plan(shared: &Shared, compacted: i64) -> Option<Plan> {
     let (base_bytes, old_base) = *lock(&shared.base);
     let segments = lock(&shared.segments);
     let mut log_bytes = 0;
@@ -84,13 +80,7 @@ fn plan(shared: &Shared) -> Option<Plan> {
         }
         log_bytes += pair[0].size;
         let (upto, next_seq) = (pair[0].id, pair[1].first_seq);
-        plan = Some(Plan {
-            upto,
-            rev: extent.last_rev,
-            compacted,
-            next_seq,
-            old_base,
-        });
+        plan = Some(Plan { upto, rev: extent.last_rev, compacted, next_seq, old_base });
     }
     drop(segments);
     // Worth it when a third of what would be replaced is garbage: so the disk holds at most about half as much again
@@ -103,14 +93,7 @@ type Written = Option<(Arc<DataFile>, u64)>;
 
 fn write_base(shared: &Shared, plan: &Plan, pause: &impl Fn() -> bool) -> Result<Written> {
     let mut out = Output::create(shared, plan)?;
-    encode(
-        Record::BaseHead {
-            rev: plan.rev,
-            compacted: plan.compacted,
-            next_seq: plan.next_seq,
-        },
-        &mut out.frame,
-    );
+    encode(Record::BaseHead { rev: plan.rev, compacted: plan.compacted, next_seq: plan.next_seq }, &mut out.frame);
     let mut puts = 0;
     let mut after: Option<Key> = None;
     loop {
@@ -144,11 +127,7 @@ fn write_base(shared: &Shared, plan: &Plan, pause: &impl Fn() -> bool) -> Result
     let leases: Vec<(i64, i64)> = {
         // Between batches no lease is granted or revoked that might not be so after a crash.
         let _between = lock(&shared.batch);
-        lock(&shared.leases)
-            .all
-            .iter()
-            .map(|(id, lease)| (*id, lease.ttl))
-            .collect()
+        lock(&shared.leases).all.iter().map(|(id, lease)| (*id, lease.ttl)).collect()
     };
     for (id, ttl) in leases {
         encode(Record::Grant { id, ttl }, &mut out.frame);
@@ -182,30 +161,11 @@ struct Output {
 impl Output {
     fn create(shared: &Shared, plan: &Plan) -> Result<Self> {
         let salt = random();
-        let head = FileHead {
-            magic: BASE_MAGIC,
-            id: plan.upto,
-            salt,
-            first_seq: 1,
-        };
-        let file = shared
-            .disk
-            .create(TEMPORARY)
-            .map_err(|error| Error::disk("create", TEMPORARY, error))?;
-        file.write_at(&head.encode(), 0)
-            .map_err(|error| Error::disk("write", TEMPORARY, error))?;
-        let data = DataFile {
-            name: base_name(plan.upto),
-            file,
-            salt,
-        };
-        Ok(Self {
-            data,
-            frame: frame::empty(),
-            at: FILE_HEAD,
-            synced: 0,
-            seq: 1,
-        })
+        let head = FileHead { magic: BASE_MAGIC, id: plan.upto, salt, first_seq: 1 };
+        let file = shared.disk.create(TEMPORARY).map_err(|error| Error::disk("create", TEMPORARY, error))?;
+        file.write_at(&head.encode(), 0).map_err(|error| Error::disk("write", TEMPORARY, error))?;
+        let data = DataFile { name: base_name(plan.upto), file, salt };
+        Ok(Self { data, frame: frame::empty(), at: FILE_HEAD, synced: 0, seq: 1 })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -223,19 +183,13 @@ impl Output {
 
     fn sync(&mut self) -> Result<()> {
         self.synced = self.at;
-        self.data
-            .file
-            .sync()
-            .map_err(|error| Error::disk("sync", TEMPORARY, error))
+        self.data.file.sync().map_err(|error| Error::disk("sync", TEMPORARY, error))
     }
 
     fn finish(mut self, shared: &Shared, plan: &Plan) -> Result<(Arc<DataFile>, u64)> {
         self.sync()?;
         let name = base_name(plan.upto);
-        let named = shared
-            .disk
-            .rename(TEMPORARY, &name)
-            .and_then(|()| shared.disk.sync_folder());
+        let named = shared.disk.rename(TEMPORARY, &name).and_then(|()| shared.disk.sync_folder());
         named.map_err(|error| Error::disk("rename", &name, error))?;
         Ok((Arc::new(self.data), self.at))
     }
@@ -266,26 +220,16 @@ fn remove(shared: &Shared, plan: &Plan, bytes: u64) -> Result<()> {
         segments.drain(..keep).collect()
     };
     *lock(&shared.base) = (bytes, plan.upto);
-    let mut names: Vec<String> = gone
-        .iter()
-        .map(|segment| segment.data.name.clone())
-        .collect();
+    let mut names: Vec<String> = gone.iter().map(|segment| segment.data.name.clone()).collect();
     {
         let mut index = write(&shared.index);
-        gone.iter()
-            .for_each(|segment| drop(index.files.remove(&segment.file_id())));
+        gone.iter().for_each(|segment| drop(index.files.remove(&segment.file_id())));
         if let Some(old) = index.files.remove(&base_file_id(plan.old_base)) {
             names.push(old.name.clone());
         }
     }
     for name in names {
-        shared
-            .disk
-            .remove(&name)
-            .map_err(|error| Error::disk("remove", &name, error))?;
+        shared.disk.remove(&name).map_err(|error| Error::disk("remove", &name, error))?;
     }
-    shared
-        .disk
-        .sync_folder()
-        .map_err(|error| Error::disk("sync", "the data folder", error))
+    shared.disk.sync_folder().map_err(|error| Error::disk("sync", "the data folder", error))
 }

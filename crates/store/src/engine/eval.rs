@@ -9,9 +9,9 @@ use super::{
     signal::{lock, read, write},
 };
 use crate::{
-    Compare, CompareTarget, DeleteRangeRequest, DeleteRangeResponse, Error, Event, EventKind,
-    KeyValue, LeaseId, Op, OpResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
-    Result, Revision, TxnRequest, TxnResponse, limits::SCAN_KEYS,
+    Compare, CompareTarget, DeleteRangeRequest, DeleteRangeResponse, Error, Event, EventKind, KeyValue, LeaseId, Op,
+    OpResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, Result, Revision, TxnRequest, TxnResponse,
+    limits::SCAN_KEYS,
 };
 
 /// One change of one key.
@@ -41,20 +41,12 @@ impl<'a> Evaluation<'a> {
     /// For the writer, `base` is where the store is with all that is being written. A reader passes a pinned
     /// revision, and only operations that change nothing.
     pub(crate) fn new(shared: &'a Shared, base: i64) -> Self {
-        Self {
-            shared,
-            base,
-            changes: Vec::new(),
-        }
+        Self { shared, base, changes: Vec::new() }
     }
 
     /// Does an operation. After an error `changes` are to be undone.
     pub(crate) fn run(&mut self, op: &Op) -> Result<OpResponse> {
-        let plan = if let Op::Txn(txn) = op {
-            Some(self.plan(txn)?)
-        } else {
-            None
-        };
+        let plan = if let Op::Txn(txn) = op { Some(self.plan(txn)?) } else { None };
         self.check(op, plan.as_ref())?;
         self.execute(op, plan.as_ref())
     }
@@ -64,10 +56,7 @@ impl<'a> Evaluation<'a> {
         let mut index = write(&self.shared.index);
         for key in keys {
             // A key can have been attached more than once only if it was put in between; it is there once.
-            if index
-                .get(&key)
-                .is_some_and(|history| !history.last.is_deletion())
-            {
+            if index.get(&key).is_some_and(|history| !history.last.is_deletion()) {
                 let change = delete(&mut index, &key, self.base + 1, self.changes.len());
                 self.changes.push(change.0);
             }
@@ -98,19 +87,14 @@ impl<'a> Evaluation<'a> {
             Op::Txn(inner) => Some(self.plan(inner)),
             _ => None,
         });
-        Ok(Plan {
-            succeeded,
-            within: within.collect::<Result<_>>()?,
-        })
+        Ok(Plan { succeeded, within: within.collect::<Result<_>>()? })
     }
 
     fn holds(&self, compare: &Compare) -> Result<bool> {
         let range = compare.range();
         if range.is_point() {
             let index = read(&self.shared.index);
-            let version = index
-                .get(&compare.key)
-                .and_then(|history| history.live_at(self.base));
+            let version = index.get(&compare.key).and_then(|history| history.live_at(self.base));
             if !matches!(compare.target, CompareTarget::Value(_)) {
                 let none = KeyValue::default();
                 return Ok(side(compare, &version.map_or(none, meta)));
@@ -139,21 +123,13 @@ impl<'a> Evaluation<'a> {
     /// What etcd checks of all operations before it does the first.
     fn check(&self, op: &Op, plan: Option<&Plan>) -> Result<()> {
         match op {
-            Op::Range(request) => self
-                .shared
-                .readable(request.revision.0, self.base)
-                .map(drop),
+            Op::Range(request) => self.shared.readable(request.revision.0, self.base).map(drop),
             Op::Put(request) => {
                 if request.ignore_value || request.ignore_lease {
                     let index = read(&self.shared.index);
-                    index
-                        .get(&request.key)
-                        .and_then(|history| history.live_at(self.base))
-                        .ok_or(Error::KeyNotFound)?;
+                    index.get(&request.key).and_then(|history| history.live_at(self.base)).ok_or(Error::KeyNotFound)?;
                 }
-                if request.lease != LeaseId::NONE
-                    && !lock(&self.shared.leases).all.contains_key(&request.lease.0)
-                {
+                if request.lease != LeaseId::NONE && !lock(&self.shared.leases).all.contains_key(&request.lease.0) {
                     return Err(Error::LeaseNotFound(request.lease));
                 }
                 Ok(())
@@ -169,11 +145,7 @@ impl<'a> Evaluation<'a> {
     fn execute(&mut self, op: &Op, plan: Option<&Plan>) -> Result<OpResponse> {
         Ok(match op {
             Op::Range(request) => {
-                let rev = if request.revision.0 <= 0 {
-                    self.current()
-                } else {
-                    request.revision.0
-                };
+                let rev = if request.revision.0 <= 0 { self.current() } else { request.revision.0 };
                 OpResponse::Range(self.scan(request.clone(), rev)?)
             }
             Op::Put(request) => OpResponse::Put(self.put(request)?),
@@ -186,11 +158,7 @@ impl<'a> Evaluation<'a> {
                     Ok(())
                 })?;
                 let revision = Revision(self.current());
-                OpResponse::Txn(TxnResponse {
-                    revision,
-                    succeeded: plan.succeeded,
-                    responses,
-                })
+                OpResponse::Txn(TxnResponse { revision, succeeded: plan.succeeded, responses })
             }
         })
     }
@@ -214,10 +182,7 @@ impl<'a> Evaluation<'a> {
         };
         let (rev, sub) = (self.base + 1, self.changes.len() as u32);
         let mut index = write(&self.shared.index);
-        let last = index
-            .get(&request.key)
-            .map(|history| &history.last)
-            .filter(|last| !last.is_deletion());
+        let last = index.get(&request.key).map(|history| &history.last).filter(|last| !last.is_deletion());
         let (create, version) = last.map_or((rev, 1), |last| (last.create, last.version + 1));
         let lease = match (last, request.ignore_lease) {
             (_, false) => request.lease.0,
@@ -248,19 +213,8 @@ impl<'a> Evaluation<'a> {
             version,
             lease: LeaseId(lease),
         };
-        self.changes.push(Change {
-            key,
-            event: Event {
-                kind: EventKind::Put,
-                kv,
-                prev_kv: None,
-            },
-            sub,
-        });
-        Ok(PutResponse {
-            revision: Revision(self.current()),
-            prev_kv: prev.filter(|_| request.prev_kv),
-        })
+        self.changes.push(Change { key, event: Event { kind: EventKind::Put, kv, prev_kv: None }, sub });
+        Ok(PutResponse { revision: Revision(self.current()), prev_kv: prev.filter(|_| request.prev_kv) })
     }
 
     fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<DeleteRangeResponse> {
@@ -277,8 +231,7 @@ impl<'a> Evaluation<'a> {
             let mut detach = Vec::new();
             let mut index = write(&self.shared.index);
             for kv in some {
-                let (change, lease) =
-                    delete(&mut index, &kv.key, self.base + 1, self.changes.len());
+                let (change, lease) = delete(&mut index, &kv.key, self.base + 1, self.changes.len());
                 if lease != 0 {
                     detach.push((change.key.clone(), lease));
                 }
@@ -286,18 +239,12 @@ impl<'a> Evaluation<'a> {
             }
             drop(index);
             let mut leases = lock(&self.shared.leases);
-            detach
-                .iter()
-                .for_each(|(key, lease)| leases.attach(key, *lease, 0));
+            detach.iter().for_each(|(key, lease)| leases.attach(key, *lease, 0));
         }
         Ok(DeleteRangeResponse {
             revision: Revision(self.current()),
             deleted: found.count,
-            prev_kvs: if request.prev_kv {
-                found.kvs
-            } else {
-                Vec::new()
-            },
+            prev_kvs: if request.prev_kv { found.kvs } else { Vec::new() },
         })
     }
 }
@@ -305,58 +252,23 @@ impl<'a> Evaluation<'a> {
 /// Puts a deletion of a key into the index; also returns the lease it had.
 fn delete(index: &mut Index, key: &[u8], rev: i64, sub: usize) -> (Change, i64) {
     let sub = sub as u32;
-    let deletion = Version {
-        rev,
-        create: 0,
-        version: 0,
-        lease: 0,
-        offset: 0,
-        file: 0,
-        len: 0,
-        sub,
-        value: None,
-    };
+    let deletion = Version { rev, create: 0, version: 0, lease: 0, offset: 0, file: 0, len: 0, sub, value: None };
     let (key, lease) = index.push(key, deletion);
-    let kv = KeyValue {
-        key: Bytes::copy_from_slice(&key),
-        mod_revision: Revision(rev),
-        ..KeyValue::default()
-    };
-    (
-        Change {
-            key,
-            event: Event {
-                kind: EventKind::Delete,
-                kv,
-                prev_kv: None,
-            },
-            sub,
-        },
-        lease,
-    )
+    let kv = KeyValue { key: Bytes::copy_from_slice(&key), mod_revision: Revision(rev), ..KeyValue::default() };
+    (Change { key, event: Event { kind: EventKind::Delete, kv, prev_kv: None }, sub }, lease)
 }
 
 fn branch(txn: &TxnRequest, succeeded: bool) -> &[Op] {
-    if succeeded {
-        &txn.success
-    } else {
-        &txn.failure
-    }
+    if succeeded { &txn.success } else { &txn.failure }
 }
 
 /// Visits the operations of the branch taken, transactions with their plan.
-fn each(
-    txn: &TxnRequest,
-    plan: &Plan,
-    mut visit: impl FnMut(&Op, Option<&Plan>) -> Result<()>,
-) -> Result<()> {
+fn each(txn: &TxnRequest, plan: &Plan, mut visit: impl FnMut(&Op, Option<&Plan>) -> Result<()>) -> Result<()> {
     let mut within = plan.within.iter();
-    branch(txn, plan.succeeded)
-        .iter()
-        .try_for_each(|op| match op {
-            Op::Txn(_) => visit(op, within.next()),
-            _ => visit(op, None),
-        })
+    branch(txn, plan.succeeded).iter().try_for_each(|op| match op {
+        Op::Txn(_) => visit(op, within.next()),
+        _ => visit(op, None),
+    })
 }
 
 fn meta(version: &Version) -> KeyValue {

@@ -52,14 +52,10 @@ impl DataFile {
     }
 
     pub(crate) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        self.file
-            .read_at(buffer, offset)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => {
-                    Error::corrupt(&self.name, offset, "file too short")
-                }
-                _ => Error::disk("read", &self.name, error),
-            })
+        self.file.read_at(buffer, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::corrupt(&self.name, offset, "file too short"),
+            _ => Error::disk("read", &self.name, error),
+        })
     }
 }
 
@@ -87,22 +83,12 @@ impl FileHead {
     /// Reads and checks the head of a file that should be number `id`.
     pub(crate) fn read(file: &dyn DiskFile, name: &str, magic: [u8; 8], id: u64) -> Result<Self> {
         let mut bytes = [0; FILE_HEAD as usize];
-        file.read_at(&mut bytes, 0)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => Error::corrupt(name, 0, "file too short"),
-                _ => Error::disk("read", name, error),
-            })?;
-        let head = Self {
-            magic,
-            id,
-            salt: u64_at(&bytes, 16),
-            first_seq: u64_at(&bytes, 24),
-        };
-        if head.encode() != bytes {
-            Err(Error::corrupt(name, 0, "head of the file"))
-        } else {
-            Ok(head)
-        }
+        file.read_at(&mut bytes, 0).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::corrupt(name, 0, "file too short"),
+            _ => Error::disk("read", name, error),
+        })?;
+        let head = Self { magic, id, salt: u64_at(&bytes, 16), first_seq: u64_at(&bytes, 24) };
+        if head.encode() != bytes { Err(Error::corrupt(name, 0, "head of the file")) } else { Ok(head) }
     }
 }
 
@@ -141,8 +127,7 @@ fn checksum(salt: u64, seq: u64, payload: &[u8]) -> u32 {
 fn head(bytes: &[u8], room: u64) -> Option<(u32, u32, u64)> {
     let len = u32_at(bytes, 4);
     let fits = padded(HEAD + len as usize) <= room && u64::from(len) <= FRAME_BYTES_MAX;
-    (bytes[..4] == MAGIC && bytes[12..16] == [0; 4] && fits)
-        .then(|| (len, u32_at(bytes, 8), u64_at(bytes, 16)))
+    (bytes[..4] == MAGIC && bytes[12..16] == [0; 4] && fits).then(|| (len, u32_at(bytes, 8), u64_at(bytes, 16)))
 }
 
 /// What is at some place of a file.
@@ -175,14 +160,7 @@ pub(crate) struct FrameReader {
 
 impl FrameReader {
     pub(crate) fn new(source: Arc<DataFile>, at: u64, end: u64, seq: Option<u64>) -> Self {
-        Self {
-            source,
-            at,
-            end,
-            seq,
-            window: Vec::new(),
-            window_at: 0,
-        }
+        Self { source, at, end, seq, window: Vec::new(), window_at: 0 }
     }
 
     /// Reads the frame at the place of the reader and goes on behind it; stays where it is if there is none.
@@ -250,9 +228,7 @@ impl FrameReader {
             }
         }
         Ok(match bytes.iter().rposition(|&byte| byte != 0) {
-            Some(last) => Tail::Torn {
-                len: (last as u64 + 1).next_multiple_of(ALIGN),
-            },
+            Some(last) => Tail::Torn { len: (last as u64 + 1).next_multiple_of(ALIGN) },
             None => Tail::Clean,
         })
     }

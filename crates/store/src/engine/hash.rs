@@ -53,14 +53,9 @@ fn step(shared: &Shared, after: &mut Option<Key>, oldest: i64, rev: i64) -> Vec<
         last = Some(key.clone());
         // What was there at the oldest revision counts unless it was a deletion: that may be forgotten already.
         let first = history.at(oldest).filter(|version| !version.is_deletion());
-        let later = history
-            .versions()
-            .filter(|version| version.rev > oldest && version.rev <= rev);
+        let later = history.versions().filter(|version| version.rev > oldest && version.rev <= rev);
         let mut add = |version: &Version| {
-            found.push((
-                Found::new(&index, key, version, !version.is_deletion()),
-                version.sub,
-            ));
+            found.push((Found::new(&index, key, version, !version.is_deletion()), version.sub));
         };
         first.into_iter().for_each(&mut add);
         later.for_each(add);
@@ -74,13 +69,7 @@ fn add(hasher: &mut crc32fast::Hasher, kv: &KeyValue, sub: u32) {
     hasher.update(&kv.key);
     hasher.update(&(kv.value.len() as u64).to_le_bytes());
     hasher.update(&kv.value);
-    for field in [
-        kv.create_revision.0,
-        kv.mod_revision.0,
-        kv.version,
-        kv.lease.0,
-        i64::from(sub),
-    ] {
+    for field in [kv.create_revision.0, kv.mod_revision.0, kv.version, kv.lease.0, i64::from(sub)] {
         hasher.update(&field.to_le_bytes());
     }
 }

@@ -50,8 +50,7 @@ impl History {
             };
             let mut last = self.next - 1;
             for record in Records::new(payload) {
-                let (record, _) = record
-                    .map_err(|place| Error::corrupt(&name, at + place as u64, "unknown record"))?;
+                let (record, _) = record.map_err(|place| Error::corrupt(&name, at + place as u64, "unknown record"))?;
                 let Some(event) = event(record) else { continue };
                 let rev = event.kv.mod_revision.0;
                 if rev > current {
@@ -72,28 +71,15 @@ impl History {
     fn seek(&self, shared: &Shared) -> Result<(Arc<Segment>, FrameReader)> {
         let segment = {
             let segments = lock(&shared.segments);
-            let found = segments
-                .iter()
-                .find(|segment| segment.extent().last_rev >= self.next);
-            found
-                .or(segments.last())
-                .cloned()
-                .expect("there is always a segment")
+            let found = segments.iter().find(|segment| segment.extent().last_rev >= self.next);
+            found.or(segments.last()).cloned().expect("there is always a segment")
         };
         // Asked after the segment was found: what is not compacted now was still in the list then.
         let compacted = shared.compacted();
         if self.next < compacted {
-            return Err(Error::Compacted {
-                requested: Revision(self.next),
-                compacted: Revision(compacted),
-            });
+            return Err(Error::Compacted { requested: Revision(self.next), compacted: Revision(compacted) });
         }
-        let reader = FrameReader::new(
-            segment.data.clone(),
-            segment.seek(self.next),
-            segment.extent().used,
-            None,
-        );
+        let reader = FrameReader::new(segment.data.clone(), segment.seek(self.next), segment.extent().used, None);
         Ok((segment, reader))
     }
 }
@@ -109,23 +95,11 @@ fn event(record: Record<'_>) -> Option<Event> {
                 version: put.version,
                 lease: LeaseId(put.lease),
             };
-            Some(Event {
-                kind: EventKind::Put,
-                kv,
-                prev_kv: None,
-            })
+            Some(Event { kind: EventKind::Put, kv, prev_kv: None })
         }
         Record::Delete { key, rev, .. } => {
-            let kv = KeyValue {
-                key: Bytes::copy_from_slice(key),
-                mod_revision: Revision(rev),
-                ..KeyValue::default()
-            };
-            Some(Event {
-                kind: EventKind::Delete,
-                kv,
-                prev_kv: None,
-            })
+            let kv = KeyValue { key: Bytes::copy_from_slice(key), mod_revision: Revision(rev), ..KeyValue::default() };
+            Some(Event { kind: EventKind::Delete, kv, prev_kv: None })
         }
         _ => None,
     }

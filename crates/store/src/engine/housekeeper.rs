@@ -9,46 +9,40 @@ use crate::limits::SCAN_KEYS;
 /// How long a base that could not be written waits.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Works until the signal says stop.
+/// Works until the signal says stop. What was compacted before the last stop may have left work, so it starts at once.
 pub(crate) fn run(shared: &Arc<Shared>, spare: &Spare) {
     let signal = &shared.housekeeping;
-    let mut retry = None;
-    // What was compacted before the last stop may have left a base to be written.
-    let mut going_on = !signal.is_stopped();
-    while going_on {
-        let pause = || {
-            spare.prepare(&*shared.disk, shared.options.segment_bytes);
-            !signal.is_stopped()
+    let pause = || {
+        spare.prepare(&*shared.disk, shared.options.segment_bytes);
+        !signal.is_stopped()
+    };
+    loop {
+        let renewed = match prune(shared, &pause) {
+            Some(pruned) => base::renew(shared, pruned, pause),
+            None => return,
         };
-        retry = None;
-        if pause() && prune(shared, &pause) {
-            match base::renew(shared, pause) {
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "space not given back yet");
-                    retry = Some(RETRY);
-                }
-            }
+        let retry = renewed.err().map(|error| {
+            tracing::warn!(%error, "space not given back yet");
+            RETRY
+        });
+        if !signal.wait(retry) {
+            return;
         }
-        going_on = signal.wait(retry);
     }
-    let _ = retry;
 }
 
-/// Gives up versions below what is compacted; `true` when none are left.
-fn prune(shared: &Shared, pause: &impl Fn() -> bool) -> bool {
+/// Gives up versions that only revisions below what is compacted, and below what is being read, show. Returns that
+/// revision; `None` when told to stop.
+fn prune(shared: &Shared, pause: &impl Fn() -> bool) -> Option<i64> {
     loop {
+        if !pause() {
+            return None;
+        }
         let limit = shared.prune_limit();
         let more = write(&shared.index).prune(limit, SCAN_KEYS);
         if !more {
-            let done = limit >= shared.compacted();
-            if done {
-                shared.pruned.send_replace(limit);
-            }
-            return done;
-        }
-        if !pause() {
-            return false;
+            shared.pruned.send_replace(limit);
+            return Some(limit);
         }
     }
 }

@@ -64,10 +64,7 @@ impl History {
 
     /// All versions, oldest first.
     pub(crate) fn versions(&self) -> impl Iterator<Item = &Version> {
-        self.older
-            .iter()
-            .flat_map(|older| older.iter())
-            .chain([&self.last])
+        self.older.iter().flat_map(|older| older.iter()).chain([&self.last])
     }
 
     fn find_mut(&mut self, rev: i64, sub: u32) -> Option<&mut Version> {
@@ -75,9 +72,7 @@ impl History {
             return Some(&mut self.last);
         }
         let older = self.older.as_mut()?;
-        let at = older
-            .binary_search_by_key(&(rev, sub), |version| (version.rev, version.sub))
-            .ok()?;
+        let at = older.binary_search_by_key(&(rev, sub), |version| (version.rev, version.sub)).ok()?;
         Some(&mut older[at])
     }
 }
@@ -121,10 +116,7 @@ impl Index {
             (Bound::Excluded(low), Bound::Excluded(high) | Bound::Included(high)) => low >= high,
             _ => false,
         };
-        (!empty)
-            .then(|| self.keys.range::<[u8], _>((low, high)))
-            .into_iter()
-            .flatten()
+        (!empty).then(|| self.keys.range::<[u8], _>((low, high))).into_iter().flatten()
     }
 
     /// Keys in order from the one behind `after`.
@@ -154,27 +146,15 @@ impl Index {
             self.superseded.push_back((rev, shared.clone()));
         }
         self.live += u64::from(live);
-        self.keys.insert(
-            shared.clone(),
-            History {
-                last: version,
-                older: None,
-            },
-        );
+        self.keys.insert(shared.clone(), History { last: version, older: None });
         (shared, 0)
     }
 
     /// Adds a key that is greater than all others; makes loading a base fast.
     pub(crate) fn load(&mut self, sorted: Vec<(Key, Version)>) {
         self.live = sorted.len() as u64;
-        self.bytes = sorted
-            .iter()
-            .map(|(key, version)| bytes(key, version))
-            .sum();
-        self.keys = sorted
-            .into_iter()
-            .map(|(key, last)| (key, History { last, older: None }))
-            .collect();
+        self.bytes = sorted.iter().map(|(key, version)| bytes(key, version)).sum();
+        self.keys = sorted.into_iter().map(|(key, last)| (key, History { last, older: None })).collect();
     }
 
     /// Takes the newest version of a key away again. Returns its lease and that of the version before it.
@@ -200,14 +180,7 @@ impl Index {
 
     /// Notes where a version is on disk. Its value leaves memory if it is longer than `inline` or no longer the
     /// newest.
-    pub(crate) fn settle(
-        &mut self,
-        key: &Key,
-        rev: i64,
-        sub: u32,
-        place: (u32, u64),
-        inline: usize,
-    ) {
+    pub(crate) fn settle(&mut self, key: &Key, rev: i64, sub: u32, place: (u32, u64), inline: usize) {
         let Some(history) = self.keys.get_mut(key) else {
             return;
         };
@@ -222,11 +195,7 @@ impl Index {
 
     /// Notes that a version has moved to another file.
     pub(crate) fn relocate(&mut self, key: &[u8], rev: i64, sub: u32, place: (u32, u64)) {
-        if let Some(version) = self
-            .keys
-            .get_mut(key)
-            .and_then(|history| history.find_mut(rev, sub))
-        {
+        if let Some(version) = self.keys.get_mut(key).and_then(|history| history.find_mut(rev, sub)) {
             (version.file, version.offset) = place;
         }
     }
@@ -240,9 +209,7 @@ impl Index {
             };
             self.prune_key(&key, oldest);
         }
-        self.superseded
-            .front()
-            .is_some_and(|(rev, _)| *rev <= oldest)
+        self.superseded.front().is_some_and(|(rev, _)| *rev <= oldest)
     }
 
     fn prune_key(&mut self, key: &Key, oldest: i64) {
@@ -251,25 +218,14 @@ impl Index {
         };
         let mut freed = 0;
         if history.last.rev <= oldest {
-            freed += history
-                .older
-                .take()
-                .iter()
-                .flat_map(|older| older.iter())
-                .map(|old| bytes(key, old))
-                .sum::<u64>();
+            freed += history.older.take().iter().flat_map(|older| older.iter()).map(|old| bytes(key, old)).sum::<u64>();
             if history.last.is_deletion() {
                 freed += bytes(key, &history.last);
                 self.keys.remove(key);
             }
         } else if let Some(older) = &mut history.older {
-            let mut keep = older
-                .partition_point(|version| version.rev <= oldest)
-                .saturating_sub(1);
-            if older
-                .get(keep)
-                .is_some_and(|version| version.rev <= oldest && version.is_deletion())
-            {
+            let mut keep = older.partition_point(|version| version.rev <= oldest).saturating_sub(1);
+            if older.get(keep).is_some_and(|version| version.rev <= oldest && version.is_deletion()) {
                 keep += 1;
             }
             freed += older.drain(..keep).map(|old| bytes(key, &old)).sum::<u64>();
@@ -286,9 +242,7 @@ impl Index {
 /// Finds a key with its shared handle.
 fn entry<'a>(keys: &'a mut BTreeMap<Key, History>, key: &[u8]) -> Option<(Key, &'a mut History)> {
     let bounds = (Bound::Included(key), Bound::Included(key));
-    keys.range_mut::<[u8], _>(bounds)
-        .next()
-        .map(|(key, history)| (key.clone(), history))
+    keys.range_mut::<[u8], _>(bounds).next().map(|(key, history)| (key.clone(), history))
 }
 
 fn bytes(key: &[u8], version: &Version) -> u64 {

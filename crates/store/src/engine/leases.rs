@@ -31,19 +31,7 @@ impl Leases {
     /// Puts a lease in force until `now + ttl`.
     pub(crate) fn grant(&mut self, id: i64, ttl: i64, now: Duration, durable: bool) {
         let expires = now + seconds(ttl);
-        if self
-            .all
-            .insert(
-                id,
-                Lease {
-                    ttl,
-                    expires,
-                    keys: BTreeSet::new(),
-                    durable,
-                },
-            )
-            .is_none()
-        {
+        if self.all.insert(id, Lease { ttl, expires, keys: BTreeSet::new(), durable }).is_none() {
             self.due.push(Reverse((expires, id)));
         }
     }
@@ -61,10 +49,7 @@ impl Leases {
 
     /// Lets a lease live for its full time from now. Returns its seconds; `None` if it is not, or no longer, in force.
     pub(crate) fn keep_alive(&mut self, id: i64, now: Duration) -> Option<i64> {
-        let lease = self
-            .all
-            .get_mut(&id)
-            .filter(|lease| lease.durable && lease.expires > now)?;
+        let lease = self.all.get_mut(&id).filter(|lease| lease.durable && lease.expires > now)?;
         lease.expires = now + seconds(lease.ttl);
         Some(lease.ttl)
     }

@@ -64,26 +64,9 @@ pub(crate) struct Extent {
 }
 
 impl Segment {
-    pub(crate) fn new(
-        id: u64,
-        data: Arc<DataFile>,
-        size: u64,
-        first_seq: u64,
-        last_rev: i64,
-    ) -> Self {
-        let extent = Extent {
-            used: FILE_HEAD,
-            last_rev,
-            closed: false,
-            marks: Vec::new(),
-        };
-        Self {
-            id,
-            data,
-            size,
-            first_seq,
-            extent: Mutex::new(extent),
-        }
+    pub(crate) fn new(id: u64, data: Arc<DataFile>, size: u64, first_seq: u64, last_rev: i64) -> Self {
+        let extent = Extent { used: FILE_HEAD, last_rev, closed: false, marks: Vec::new() };
+        Self { id, data, size, first_seq, extent: Mutex::new(extent) }
     }
 
     /// The number that versions in it know it by.
@@ -94,10 +77,7 @@ impl Segment {
 
     pub(crate) fn extent(&self) -> Extent {
         let extent = lock(&self.extent);
-        Extent {
-            marks: Vec::new(),
-            ..*extent
-        }
+        Extent { marks: Vec::new(), ..*extent }
     }
 
     /// Where to start reading to find all of `rev` and later that is in the segment.
@@ -125,9 +105,11 @@ impl Segment {
 
 /// A zero-filled file that becomes the next segment.
 struct Blank {
-    name: &'static str,
+    name: String,
     file: Arc<dyn DiskFile>,
     size: u64,
+    /// Set when it has its head.
+    salt: Option<u64>,
 }
 
 /// The place where housekeeping leaves the next segment.
@@ -144,10 +126,7 @@ struct Slot {
 
 impl Spare {
     pub(crate) fn new(housekeeping: Arc<Signal>) -> Self {
-        Self {
-            slot: Mutex::default(),
-            housekeeping,
-        }
+        Self { slot: Mutex::default(), housekeeping }
     }
 
     /// Makes the next segment if the log wants one. An error is left for the writer to run into by itself.
@@ -191,7 +170,7 @@ fn blank(disk: &dyn Disk, name: &'static str, size: u64) -> io::Result<Blank> {
             at += len;
         }
         file.sync()?;
-        Ok(Blank { name, file, size })
+        Ok(Blank { name: name.to_owned(), file, size, salt: None })
     };
     make().inspect_err(|_| {
         // Whatever was taken is given back; what cannot be removed is overwritten next time.
@@ -211,6 +190,8 @@ pub(crate) struct Log {
     next: Option<Blank>,
     /// The active segment has its `End`.
     ended: bool,
+    /// The active segment, as long as nobody else knows it.
+    begun: Option<Arc<Segment>>,
     broken: Option<Broken>,
 }
 
@@ -241,6 +222,7 @@ impl Log {
             spare,
             next: None,
             ended,
+            begun: None,
             broken: None,
         }
     }
@@ -251,11 +233,7 @@ impl Log {
     /// Errors: `NoSpace`; `Disk` if an earlier write failed.
     pub(crate) fn make_room(&mut self, len: usize, shrinks: bool) -> Result<()> {
         self.heal()?;
-        let reserve = if shrinks {
-            0
-        } else {
-            self.segment_bytes / RESERVE_PART
-        };
+        let reserve = if shrinks { 0 } else { self.segment_bytes / RESERVE_PART };
         let need = frame::padded(len) + END_BYTES;
         if !self.ended && self.offset + need + reserve <= self.active.size {
             return Ok(());
@@ -268,51 +246,36 @@ impl Log {
             self.next = self.spare.take(size);
         }
         if self.next.is_none() {
-            let made = blank(&*self.disk, NEXT, size)
-                .map_err(|error| Error::disk("create", NEXT, error))?;
+            let made = blank(&*self.disk, NEXT, size).map_err(|error| Error::disk("create", NEXT, error))?;
             self.next = Some(made);
         }
         Ok(())
     }
 
-    /// Writes a frame durably. There must be room. Returns the segment, the offset of the frame, and the segment that
-    /// was begun for it, if one was.
+    /// Writes a frame durably. There must be room. Returns the offset of the frame, and the segment that was begun
+    /// since the last frame that was written, if one was.
     ///
     /// Errors: `NoSpace`, then nothing was written; `Disk`, then it may have been.
-    pub(crate) fn append(
-        &mut self,
-        frame: &mut Vec<u8>,
-        last_rev: i64,
-    ) -> Result<(u64, Option<Arc<Segment>>)> {
+    pub(crate) fn append(&mut self, frame: &mut Vec<u8>, last_rev: i64) -> Result<(u64, Option<Arc<Segment>>)> {
         self.heal()?;
-        let begun = if self.ended
-            || self.offset + frame::padded(frame.len()) + END_BYTES > self.active.size
-        {
-            Some(self.rotate()?)
-        } else {
-            None
-        };
+        if self.ended || self.offset + frame::padded(frame.len()) + END_BYTES > self.active.size {
+            self.rotate()?;
+        }
         let at = self.offset;
         self.write(frame, last_rev)?;
         if self.next.is_none() && self.offset * 2 > self.active.size {
             self.spare.want();
         }
-        Ok((at, begun))
+        Ok((at, self.begun.take()))
     }
 
     fn write(&mut self, frame: &mut Vec<u8>, last_rev: i64) -> Result<()> {
         let (data, at) = (self.active.data.clone(), self.offset);
         frame::seal(frame, data.salt, self.seq);
-        let written = data
-            .file
-            .write_at(frame, at)
-            .and_then(|()| data.file.sync());
+        let written = data.file.write_at(frame, at).and_then(|()| data.file.sync());
         if let Err(error) = written {
             let error = Error::disk("write", &data.name, error);
-            self.broken = Some(Broken {
-                len: frame.len() as u64,
-                error: error.clone(),
-            });
+            self.broken = Some(Broken { len: frame.len() as u64, error: error.clone() });
             // If it can be wiped at once it has certainly not happened.
             return self.heal().and(Err(error));
         }
@@ -342,33 +305,24 @@ impl Log {
         Ok(())
     }
 
-    fn rotate(&mut self) -> Result<Arc<Segment>> {
+    fn rotate(&mut self) -> Result<()> {
         if !self.ended {
             let mut end = frame::empty();
             encode(Record::End, &mut end);
             self.write(&mut end, self.last_rev)?;
             self.ended = true;
         }
-        let blank = self.next.take().expect("room was made");
-        let made = begin(&*self.disk, &blank, self.active.id + 1, self.seq);
-        let data = match made {
-            Ok(data) => data,
-            Err(error) => {
-                self.next = Some(blank);
-                return Err(Error::disk("begin", "the next log segment", error));
-            }
-        };
+        let next = self.next.as_mut().expect("room was made");
+        let data = begin(&*self.disk, next, self.active.id + 1, self.seq);
+        let data = data.map_err(|error| Error::disk("begin", "the next log segment", error))?;
+        let size = next.size;
+        self.next = None;
         self.active.close();
-        self.active = Arc::new(Segment::new(
-            self.active.id + 1,
-            data,
-            blank.size,
-            self.seq,
-            self.last_rev,
-        ));
+        self.active = Arc::new(Segment::new(self.active.id + 1, data, size, self.seq, self.last_rev));
         self.offset = FILE_HEAD;
         self.ended = false;
-        Ok(self.active.clone())
+        self.begun = Some(self.active.clone());
+        Ok(())
     }
 
     /// Writes a frame that says nothing, so that damage to the one before it cannot be taken for a torn write.
@@ -383,36 +337,32 @@ impl Log {
     }
 }
 
-fn begin(disk: &dyn Disk, blank: &Blank, id: u64, first_seq: u64) -> io::Result<Arc<DataFile>> {
-    let salt = random();
-    let head = FileHead {
-        magic: LOG_MAGIC,
-        id,
-        salt,
-        first_seq,
+/// Gives a blank its head and its name. After an error it is called again with the same arguments, and goes on where
+/// it was.
+fn begin(disk: &dyn Disk, blank: &mut Blank, id: u64, first_seq: u64) -> io::Result<Arc<DataFile>> {
+    let salt = match blank.salt {
+        Some(salt) => salt,
+        None => {
+            let salt = random();
+            let head = FileHead { magic: LOG_MAGIC, id, salt, first_seq };
+            blank.file.write_at(&head.encode(), 0)?;
+            blank.file.sync()?;
+            *blank.salt.insert(salt)
+        }
     };
-    blank.file.write_at(&head.encode(), 0)?;
-    blank.file.sync()?;
     let name = log_name(id);
-    disk.rename(blank.name, &name)?;
+    if blank.name != name {
+        disk.rename(&blank.name, &name)?;
+        blank.name.clone_from(&name);
+    }
     disk.sync_folder()?;
-    Ok(Arc::new(DataFile {
-        name,
-        file: blank.file.clone(),
-        salt,
-    }))
+    Ok(Arc::new(DataFile { name, file: blank.file.clone(), salt }))
 }
 
 /// Creates a segment outright, as the first of a new store or after a crash between two segments.
-pub(crate) fn create(
-    disk: &dyn Disk,
-    id: u64,
-    first_seq: u64,
-    size: u64,
-    last_rev: i64,
-) -> Result<Arc<Segment>> {
+pub(crate) fn create(disk: &dyn Disk, id: u64, first_seq: u64, size: u64, last_rev: i64) -> Result<Arc<Segment>> {
     let name = log_name(id);
-    let made = blank(disk, NEXT, size).and_then(|blank| begin(disk, &blank, id, first_seq));
+    let made = blank(disk, NEXT, size).and_then(|mut blank| begin(disk, &mut blank, id, first_seq));
     let data = made.map_err(|error| Error::disk("create", &name, error))?;
     Ok(Arc::new(Segment::new(id, data, size, first_seq, last_rev)))
 }

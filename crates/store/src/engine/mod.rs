@@ -41,11 +41,10 @@ use self::{
     writer::{Command, Envelope, Reply, Writer},
 };
 use crate::{
-    BoxFuture, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Error,
-    HashRequest, HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId,
-    LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
-    LeasesResponse, Op, OpResponse, PutRequest, PutResponse, RangeRequest, RangeResponse, Result,
-    Revision, Status, Store, TxnRequest, TxnResponse, Watch, WatchRequest, check,
+    BoxFuture, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Error, HashRequest,
+    HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
+    LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, Op, OpResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, Result, Revision, Status, Store, TxnRequest, TxnResponse, Watch, WatchRequest, check,
     disk::{Disk, RealDisk},
     limits::QUEUE_KIB_MAX,
 };
@@ -79,8 +78,7 @@ impl Engine {
     pub fn open(folder: impl AsRef<Path>, options: Options) -> Result<Self> {
         let folder = folder.as_ref();
         let disk = RealDisk::open(folder);
-        let disk =
-            disk.map_err(|error| Error::disk("open", &folder.display().to_string(), error))?;
+        let disk = disk.map_err(|error| Error::disk("open", &folder.display().to_string(), error))?;
         Self::start(Arc::new(disk), folder.to_owned(), options)
     }
 
@@ -93,36 +91,19 @@ impl Engine {
     }
 
     fn start(disk: Arc<dyn Disk>, path: PathBuf, options: Options) -> Result<Self> {
-        let folder = disk
-            .lock()
-            .map_err(|error| Error::disk("lock", "the data folder", error))?;
+        let folder = disk.lock().map_err(|error| Error::disk("lock", "the data folder", error))?;
         let folder = folder.map_err(|pid| Error::Locked { path, pid })?;
         let found = recover::recover(&*disk, &options)?;
-        let active = found
-            .state
-            .segments
-            .last()
-            .expect("recovery leaves a segment")
-            .clone();
+        let active = found.state.segments.last().expect("recovery leaves a segment").clone();
         let shared = Arc::new(Shared::new(options, disk.clone(), found.state));
         let spare = Arc::new(Spare::new(shared.housekeeping.clone()));
         let segment_bytes = shared.options.segment_bytes;
-        let log = Log::new(
-            disk,
-            active,
-            found.seq,
-            found.ended,
-            segment_bytes,
-            spare.clone(),
-        );
+        let log = Log::new(disk, active, found.seq, found.ended, segment_bytes, spare.clone());
         let (commands, receiver) = channel();
         let wake = commands.clone();
         shared.options.clock.on_change(Box::new(move || {
             // A closed engine has no use for the time.
-            let _ = wake.send(Envelope {
-                command: Command::Wake,
-                _room: None,
-            });
+            let _ = wake.send(Envelope { command: Command::Wake, _room: None });
         }));
         let writer = Writer::new(shared.clone(), log, receiver);
         let keeper = shared.clone();
@@ -132,22 +113,11 @@ impl Engine {
         };
         let threads = vec![
             spawn("store-writer", Box::new(move || writer.run()))?,
-            spawn(
-                "store-keeper",
-                Box::new(move || housekeeper::run(&keeper, &spare)),
-            )?,
+            spawn("store-keeper", Box::new(move || housekeeper::run(&keeper, &spare)))?,
         ];
-        let running = Mutex::new(Some(Running {
-            threads,
-            _folder: folder,
-        }));
+        let running = Mutex::new(Some(Running { threads, _folder: folder }));
         let queue = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
-        Ok(Self(Arc::new(Handle {
-            shared,
-            commands,
-            queue,
-            running,
-        })))
+        Ok(Self(Arc::new(Handle { shared, commands, queue, running })))
     }
 
     /// Finishes what is being written, stops and lets go of the folder; waits until this is done. Watches end with
@@ -158,25 +128,15 @@ impl Engine {
 
     async fn send<T>(&self, bytes: usize, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let kib = bytes.div_ceil(1024).clamp(1, QUEUE_KIB_MAX) as u32;
-        let room = self
-            .0
-            .queue
-            .clone()
-            .acquire_many_owned(kib)
-            .await
-            .map_err(|_| Error::Closed)?;
+        let room = self.0.queue.clone().acquire_many_owned(kib).await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let envelope = Envelope {
-            command: command(reply),
-            _room: Some(room),
-        };
+        let envelope = Envelope { command: command(reply), _room: Some(room) };
         self.0.commands.send(envelope).map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
 
     async fn op(&self, op: Op) -> Result<OpResponse> {
-        self.send(check::op_bytes(&op), |reply| Command::Op(op, reply))
-            .await
+        self.send(check::op_bytes(&op), |reply| Command::Op(op, reply)).await
     }
 
     async fn read_range(&self, request: RangeRequest) -> Result<RangeResponse> {
@@ -189,20 +149,11 @@ impl Engine {
         scan.finish(pin.current)
     }
 
-    fn lease<T>(
-        &self,
-        id: LeaseId,
-        get: impl FnOnce(&leases::Lease, std::time::Duration) -> T,
-    ) -> Result<T> {
+    fn lease<T>(&self, id: LeaseId, get: impl FnOnce(&leases::Lease, std::time::Duration) -> T) -> Result<T> {
         let now = self.0.shared.options.clock.now();
         let leases = lock(&self.0.shared.leases);
-        let lease = leases
-            .all
-            .get(&id.0)
-            .filter(|lease| lease.durable && lease.expires > now);
-        lease
-            .map(|lease| get(lease, lease.expires - now))
-            .ok_or(Error::LeaseNotFound(id))
+        let lease = leases.all.get(&id.0).filter(|lease| lease.durable && lease.expires > now);
+        lease.map(|lease| get(lease, lease.expires - now)).ok_or(Error::LeaseNotFound(id))
     }
 
     fn revision(&self) -> Revision {
@@ -216,10 +167,7 @@ impl Handle {
         let Some(running) = running else { return };
         self.queue.close();
         // The writer may have ended by itself if it panicked.
-        let _ = self.commands.send(Envelope {
-            command: Command::Stop,
-            _room: None,
-        });
+        let _ = self.commands.send(Envelope { command: Command::Stop, _room: None });
         self.shared.housekeeping.stop();
         for thread in running.threads {
             if thread.join().is_err() {
@@ -237,9 +185,7 @@ impl Drop for Handle {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine")
-            .field("revision", &self.revision())
-            .finish_non_exhaustive()
+        f.debug_struct("Engine").field("revision", &self.revision()).finish_non_exhaustive()
     }
 }
 
@@ -258,10 +204,7 @@ impl Store for Engine {
         })
     }
 
-    fn delete_range(
-        &self,
-        request: DeleteRangeRequest,
-    ) -> BoxFuture<'_, Result<DeleteRangeResponse>> {
+    fn delete_range(&self, request: DeleteRangeRequest) -> BoxFuture<'_, Result<DeleteRangeResponse>> {
         Box::pin(async move {
             check::delete_range(&request)?;
             match self.op(Op::DeleteRange(request)).await? {
@@ -289,14 +232,10 @@ impl Store for Engine {
 
     fn compact(&self, request: CompactRequest) -> BoxFuture<'_, Result<CompactResponse>> {
         Box::pin(async move {
-            let revision = self
-                .send(0, |reply| Command::Compact(request.revision, reply))
-                .await?;
+            let revision = self.send(0, |reply| Command::Compact(request.revision, reply)).await?;
             if request.physical {
                 let mut pruned = self.0.shared.pruned.subscribe();
-                let done = pruned
-                    .wait_for(|pruned| *pruned >= request.revision.0)
-                    .await;
+                let done = pruned.wait_for(|pruned| *pruned >= request.revision.0).await;
                 done.map_err(|_| Error::Closed)?;
             }
             Ok(CompactResponse { revision })
@@ -320,21 +259,12 @@ impl Store for Engine {
     fn lease_keep_alive(&self, id: LeaseId) -> BoxFuture<'_, Result<LeaseKeepAliveResponse>> {
         Box::pin(async move {
             let now = self.0.shared.options.clock.now();
-            let ttl = lock(&self.0.shared.leases)
-                .keep_alive(id.0, now)
-                .ok_or(Error::LeaseNotFound(id))?;
-            Ok(LeaseKeepAliveResponse {
-                revision: self.revision(),
-                id,
-                ttl,
-            })
+            let ttl = lock(&self.0.shared.leases).keep_alive(id.0, now).ok_or(Error::LeaseNotFound(id))?;
+            Ok(LeaseKeepAliveResponse { revision: self.revision(), id, ttl })
         })
     }
 
-    fn lease_time_to_live(
-        &self,
-        request: LeaseTimeToLiveRequest,
-    ) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
+    fn lease_time_to_live(&self, request: LeaseTimeToLiveRequest) -> BoxFuture<'_, Result<LeaseTimeToLiveResponse>> {
         Box::pin(async move {
             let revision = self.revision();
             self.lease(request.id, |lease, left| LeaseTimeToLiveResponse {
@@ -342,12 +272,7 @@ impl Store for Engine {
                 id: request.id,
                 ttl: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 granted_ttl: lease.ttl,
-                keys: lease
-                    .keys
-                    .iter()
-                    .filter(|_| request.keys)
-                    .map(|key| key.to_vec().into())
-                    .collect(),
+                keys: lease.keys.iter().filter(|_| request.keys).map(|key| key.to_vec().into()).collect(),
             })
         })
     }
@@ -355,15 +280,8 @@ impl Store for Engine {
     fn leases(&self) -> BoxFuture<'_, Result<LeasesResponse>> {
         Box::pin(async move {
             let leases = lock(&self.0.shared.leases);
-            let durable = leases
-                .all
-                .iter()
-                .filter(|(_, lease)| lease.durable)
-                .map(|(id, _)| LeaseId(*id));
-            Ok(LeasesResponse {
-                revision: self.revision(),
-                leases: durable.collect(),
-            })
+            let durable = leases.all.iter().filter(|(_, lease)| lease.durable).map(|(id, _)| LeaseId(*id));
+            Ok(LeasesResponse { revision: self.revision(), leases: durable.collect() })
         })
     }
 

@@ -114,11 +114,7 @@ pub(crate) fn encode(record: Record<'_>, out: &mut Vec<u8>) -> usize {
         Record::Compact { rev } => numbers(out, COMPACT, &[rev as u64]),
         Record::End => out.push(END),
         Record::Seal => out.push(SEAL),
-        Record::BaseHead {
-            rev,
-            compacted,
-            next_seq,
-        } => {
+        Record::BaseHead { rev, compacted, next_seq } => {
             numbers(out, BASE_HEAD, &[rev as u64, compacted as u64, next_seq]);
         }
         Record::BaseFoot { puts } => numbers(out, BASE_FOOT, &[puts]),
@@ -128,9 +124,7 @@ pub(crate) fn encode(record: Record<'_>, out: &mut Vec<u8>) -> usize {
 
 fn numbers(out: &mut Vec<u8>, kind: u8, fields: &[u64]) {
     out.push(kind);
-    fields
-        .iter()
-        .for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
+    fields.iter().for_each(|field| out.extend_from_slice(&field.to_le_bytes()));
 }
 
 /// The records of a payload, each with the offset in the payload of its value's CRC (for a put).
@@ -178,38 +172,21 @@ impl<'a> Records<'a> {
             DELETE => {
                 let head = self.take(DELETE_HEAD - 1)?;
                 let key = self.take(u32_at(head, 0) as usize)?;
-                Record::Delete {
-                    key,
-                    sub: u32_at(head, 4),
-                    rev: int(head, 8),
-                }
+                Record::Delete { key, sub: u32_at(head, 4), rev: int(head, 8) }
             }
             GRANT => {
                 let fields = self.take(16)?;
-                Record::Grant {
-                    id: int(fields, 0),
-                    ttl: int(fields, 8),
-                }
+                Record::Grant { id: int(fields, 0), ttl: int(fields, 8) }
             }
-            REVOKE => Record::Revoke {
-                id: int(self.take(8)?, 0),
-            },
-            COMPACT => Record::Compact {
-                rev: int(self.take(8)?, 0),
-            },
+            REVOKE => Record::Revoke { id: int(self.take(8)?, 0) },
+            COMPACT => Record::Compact { rev: int(self.take(8)?, 0) },
             END => Record::End,
             SEAL => Record::Seal,
             BASE_HEAD => {
                 let fields = self.take(24)?;
-                Record::BaseHead {
-                    rev: int(fields, 0),
-                    compacted: int(fields, 8),
-                    next_seq: u64_at(fields, 16),
-                }
+                Record::BaseHead { rev: int(fields, 0), compacted: int(fields, 8), next_seq: u64_at(fields, 16) }
             }
-            BASE_FOOT => Record::BaseFoot {
-                puts: u64_at(self.take(8)?, 0),
-            },
+            BASE_FOOT => Record::BaseFoot { puts: u64_at(self.take(8)?, 0) },
             _ => return None,
         };
         Some((record, self.at))
@@ -239,32 +216,16 @@ mod tests {
     /// Every kind of record comes back as it went in, and no cut of the bytes makes the reader panic.
     #[test]
     fn records_survive_the_way_to_disk() {
-        let put = Put {
-            key: b"k",
-            value: b"vv",
-            sub: 3,
-            rev: 9,
-            create: 7,
-            version: 2,
-            lease: -5,
-        };
+        let put = Put { key: b"k", value: b"vv", sub: 3, rev: 9, create: 7, version: 2, lease: -5 };
         let all = [
             Record::Put(put),
-            Record::Delete {
-                key: b"gone",
-                sub: 1,
-                rev: 10,
-            },
+            Record::Delete { key: b"gone", sub: 1, rev: 10 },
             Record::Grant { id: -1, ttl: 60 },
             Record::Revoke { id: 4 },
             Record::Compact { rev: 8 },
             Record::End,
             Record::Seal,
-            Record::BaseHead {
-                rev: 1,
-                compacted: 2,
-                next_seq: 3,
-            },
+            Record::BaseHead { rev: 1, compacted: 2, next_seq: 3 },
             Record::BaseFoot { puts: 4 },
         ];
         let mut bytes = Vec::new();
@@ -272,13 +233,8 @@ mod tests {
         all[1..].iter().for_each(|record| {
             encode(*record, &mut bytes);
         });
-        let read: Vec<_> = Records::new(&bytes)
-            .map(|item| item.expect("parses"))
-            .collect();
-        assert_eq!(
-            read.iter().map(|(record, _)| *record).collect::<Vec<_>>(),
-            all
-        );
+        let read: Vec<_> = Records::new(&bytes).map(|item| item.expect("parses")).collect();
+        assert_eq!(read.iter().map(|(record, _)| *record).collect::<Vec<_>>(), all);
         assert_eq!(read[0].1, crc_at);
         assert_eq!(u32_at(&bytes, crc_at), crc32fast::hash(b"vv"));
         for cut in 0..bytes.len() {

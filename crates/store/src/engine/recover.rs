@@ -25,21 +25,14 @@ pub(crate) struct Found {
 ///
 /// Errors: `Corrupt`, naming file and offset; `Disk`; `NoSpace`.
 pub(crate) fn recover(disk: &dyn Disk, options: &Options) -> Result<Found> {
-    let names = disk
-        .list()
-        .map_err(|error| Error::disk("list", "the data folder", error))?;
-    let remove = |name: &str| {
-        disk.remove(name)
-            .map_err(|error| Error::disk("remove", name, error))
-    };
+    let names = disk.list().map_err(|error| Error::disk("list", "the data folder", error))?;
+    let remove = |name: &str| disk.remove(name).map_err(|error| Error::disk("remove", name, error));
     for name in names.iter().filter(|name| name.ends_with(".tmp")) {
         remove(name)?;
     }
     let ids = |prefix: &str| {
-        let mut ids: Vec<u64> = names
-            .iter()
-            .filter_map(|name| u64::from_str_radix(name.strip_prefix(prefix)?, 16).ok())
-            .collect();
+        let mut ids: Vec<u64> =
+            names.iter().filter_map(|name| u64::from_str_radix(name.strip_prefix(prefix)?, 16).ok()).collect();
         ids.sort_unstable();
         ids
     };
@@ -116,9 +109,7 @@ impl Replay {
     }
 
     fn add(&mut self, segment: Arc<Segment>) {
-        self.index
-            .files
-            .insert(segment.file_id(), segment.data.clone());
+        self.index.files.insert(segment.file_id(), segment.data.clone());
         self.segments.push(segment);
     }
 
@@ -139,10 +130,7 @@ impl Replay {
     fn base(&mut self, disk: &dyn Disk, id: u64) -> Result<()> {
         let name = base_name(id);
         let (data, _) = open(disk, &name, BASE_MAGIC, id)?;
-        let len = data
-            .file
-            .len()
-            .map_err(|error| Error::disk("measure", &name, error))?;
+        let len = data.file.len().map_err(|error| Error::disk("measure", &name, error))?;
         let mut reader = FrameReader::new(data.clone(), FILE_HEAD, len, Some(1));
         let mut keys: Vec<(Key, Version)> = Vec::new();
         let mut foot = None;
@@ -150,20 +138,14 @@ impl Replay {
             for record in Records::new(payload) {
                 let (record, place) = record.map_err(|place| unknown(&name, at, place))?;
                 match record {
-                    Record::BaseHead {
-                        rev,
-                        compacted,
-                        next_seq,
-                    } => {
+                    Record::BaseHead { rev, compacted, next_seq } => {
                         (self.revision, self.compacted, self.seq) = (rev, compacted, next_seq);
                     }
                     Record::Put(put) => {
                         let version = self.version(&put, (base_file_id(id), at + place as u64));
                         keys.push((put.key.into(), version));
                     }
-                    Record::Grant { id, ttl } => {
-                        self.leases.grant(id, ttl, Default::default(), true)
-                    }
+                    Record::Grant { id, ttl } => self.leases.grant(id, ttl, Default::default(), true),
                     Record::BaseFoot { puts } => foot = Some(puts),
                     _ => return Err(Error::corrupt(&name, at, "record out of place")),
                 }
@@ -187,17 +169,8 @@ impl Replay {
         if head.first_seq != self.seq {
             return Err(Error::corrupt(&name, 0, "sequence of the file"));
         }
-        let size = data
-            .file
-            .len()
-            .map_err(|error| Error::disk("measure", &name, error))?;
-        let segment = Arc::new(Segment::new(
-            id,
-            data.clone(),
-            size,
-            self.seq,
-            self.revision,
-        ));
+        let size = data.file.len().map_err(|error| Error::disk("measure", &name, error))?;
+        let segment = Arc::new(Segment::new(id, data.clone(), size, self.seq, self.revision));
         self.add(segment.clone());
         let mut reader = FrameReader::new(data, FILE_HEAD, size, Some(self.seq));
         self.ended = false;
@@ -219,11 +192,7 @@ impl Replay {
                 Step::End if last => break,
                 Step::Bad => return Err(Error::corrupt(&name, from, "checksum of a frame")),
                 Step::End => {
-                    return Err(Error::corrupt(
-                        &name,
-                        from,
-                        "end of the log segment missing",
-                    ));
+                    return Err(Error::corrupt(&name, from, "end of the log segment missing"));
                 }
             }
         }
@@ -247,17 +216,8 @@ impl Replay {
                 Record::Delete { key, sub, rev } => {
                     self.advance(rev, sub, name, at)?;
                     let file = segment.file_id();
-                    let version = Version {
-                        rev,
-                        create: 0,
-                        version: 0,
-                        lease: 0,
-                        offset: 0,
-                        file,
-                        len: 0,
-                        sub,
-                        value: None,
-                    };
+                    let version =
+                        Version { rev, create: 0, version: 0, lease: 0, offset: 0, file, len: 0, sub, value: None };
                     let (key, before) = self.index.push(key, version);
                     self.leases.attach(&key, before, 0);
                 }
@@ -284,11 +244,7 @@ impl Replay {
 
     /// Revisions have no gaps, and the changes of each are numbered.
     fn advance(&mut self, rev: i64, sub: u32, name: &str, at: u64) -> Result<()> {
-        let next = if sub == 0 {
-            self.revision + 1
-        } else {
-            self.revision
-        };
+        let next = if sub == 0 { self.revision + 1 } else { self.revision };
         if rev != next {
             return Err(Error::corrupt(name, at, "revision out of order"));
         }
@@ -298,18 +254,9 @@ impl Replay {
 }
 
 fn open(disk: &dyn Disk, name: &str, magic: [u8; 8], id: u64) -> Result<(Arc<DataFile>, FileHead)> {
-    let file = disk
-        .open(name)
-        .map_err(|error| Error::disk("open", name, error))?;
+    let file = disk.open(name).map_err(|error| Error::disk("open", name, error))?;
     let head = FileHead::read(&*file, name, magic, id)?;
-    Ok((
-        Arc::new(DataFile {
-            name: name.to_owned(),
-            file,
-            salt: head.salt,
-        }),
-        head,
-    ))
+    Ok((Arc::new(DataFile { name: name.to_owned(), file, salt: head.salt }), head))
 }
 
 fn unknown(name: &str, at: u64, place: usize) -> Error {
@@ -323,18 +270,9 @@ fn cut(reader: &FrameReader) -> Result<()> {
         Tail::Clean => Ok(()),
         Tail::Damage => Err(Error::corrupt(name, reader.at, "checksum of a frame")),
         Tail::Torn { len } => {
-            tracing::warn!(
-                file = name,
-                offset = reader.at,
-                bytes = len,
-                "cut an unfinished write off the log"
-            );
+            tracing::warn!(file = name, offset = reader.at, bytes = len, "cut an unfinished write off the log");
             let zeros = vec![0; len as usize];
-            let wiped = reader
-                .source
-                .file
-                .write_at(&zeros, reader.at)
-                .and_then(|()| reader.source.file.sync());
+            let wiped = reader.source.file.write_at(&zeros, reader.at).and_then(|()| reader.source.file.sync());
             wiped.map_err(|error| Error::disk("wipe", name, error))
         }
     }

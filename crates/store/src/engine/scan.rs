@@ -11,8 +11,8 @@ use super::{
     signal::read,
 };
 use crate::{
-    KeyRange, KeyValue, LeaseId, RangeRequest, RangeResponse, Result, Revision, SortOrder,
-    SortTarget, limits::SCAN_KEYS,
+    KeyRange, KeyValue, LeaseId, RangeRequest, RangeResponse, Result, Revision, SortOrder, SortTarget,
+    limits::SCAN_KEYS,
 };
 
 /// A key found, its value perhaps still on disk.
@@ -29,13 +29,7 @@ impl Found {
         if value {
             match &version.value {
                 Some(bytes) => inline = Bytes::copy_from_slice(bytes),
-                None => {
-                    place = Some((
-                        index.files[&version.file].clone(),
-                        version.offset,
-                        version.len,
-                    ))
-                }
+                None => place = Some((index.files[&version.file].clone(), version.offset, version.len)),
             }
         }
         let kv = KeyValue {
@@ -62,10 +56,7 @@ impl Found {
 pub(crate) fn get(shared: &Shared, key: &[u8], rev: i64) -> Result<Option<KeyValue>> {
     let found = {
         let index = read(&shared.index);
-        index
-            .get(key)
-            .and_then(|history| history.live_at(rev))
-            .map(|version| Found::new(&index, key, version, true))
+        index.get(key).and_then(|history| history.live_at(rev)).map(|version| Found::new(&index, key, version, true))
     };
     found.map(Found::load).transpose()
 }
@@ -93,14 +84,8 @@ impl Scan {
         ];
         // What is sorted or filtered needs all keys. As in etcd a target alone does not: then the first keys by name
         // are sorted.
-        let all = request.limit <= 0
-            || request.sort_order != SortOrder::None
-            || bounded.iter().any(|rev| rev.0 != 0);
-        let most = if all {
-            usize::MAX
-        } else {
-            usize::try_from(request.limit).unwrap_or(usize::MAX)
-        };
+        let all = request.limit <= 0 || request.sort_order != SortOrder::None || bounded.iter().any(|rev| rev.0 != 0);
+        let most = if all { usize::MAX } else { usize::try_from(request.limit).unwrap_or(usize::MAX) };
         Self {
             range: request.range(),
             rev,
@@ -126,10 +111,8 @@ impl Scan {
             last = Some(key);
             if let Some(version) = history.live_at(self.rev) {
                 self.count += 1;
-                if !self.request.count_only && self.found.len() < self.most && self.passes(version)
-                {
-                    self.found
-                        .push(Found::new(&index, key, version, self.values));
+                if !self.request.count_only && self.found.len() < self.most && self.passes(version) {
+                    self.found.push(Found::new(&index, key, version, self.values));
                 }
             }
         }
@@ -137,18 +120,10 @@ impl Scan {
     }
 
     fn passes(&self, version: &Version) -> bool {
-        let within = |rev: i64, min: Revision, max: Revision| {
-            (min.0 == 0 || rev >= min.0) && (max.0 == 0 || rev <= max.0)
-        };
-        within(
-            version.rev,
-            self.request.min_mod_revision,
-            self.request.max_mod_revision,
-        ) && within(
-            version.create,
-            self.request.min_create_revision,
-            self.request.max_create_revision,
-        )
+        let within =
+            |rev: i64, min: Revision, max: Revision| (min.0 == 0 || rev >= min.0) && (max.0 == 0 || rev <= max.0);
+        within(version.rev, self.request.min_mod_revision, self.request.max_mod_revision)
+            && within(version.create, self.request.min_create_revision, self.request.max_create_revision)
     }
 
     /// Sorts, cuts and reads the values. `revision` is where the store is.
@@ -158,45 +133,31 @@ impl Scan {
         let by_value = self.request.sort_target == SortTarget::Value;
         let mut kvs: Vec<KeyValue>;
         if by_value {
-            kvs = self
-                .found
-                .into_iter()
-                .map(Found::load)
-                .collect::<Result<_>>()?;
+            kvs = self.found.into_iter().map(Found::load).collect::<Result<_>>()?;
             sort(&mut kvs, &self.request, |kv| kv);
             kvs.truncate(if more { limit } else { usize::MAX });
         } else {
             sort(&mut self.found, &self.request, |found| &found.kv);
             self.found.truncate(if more { limit } else { usize::MAX });
-            kvs = self
-                .found
-                .into_iter()
-                .map(Found::load)
-                .collect::<Result<_>>()?;
+            kvs = self.found.into_iter().map(Found::load).collect::<Result<_>>()?;
         }
         if self.request.keys_only {
             kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
         }
-        Ok(RangeResponse {
-            revision: Revision(revision),
-            kvs,
-            more,
-            count: self.count,
-        })
+        Ok(RangeResponse { revision: Revision(revision), kvs, more, count: self.count })
     }
 }
 
 /// Keys come in ascending; equal targets keep that order.
 fn sort<T>(items: &mut [T], request: &RangeRequest, kv: impl Fn(&T) -> &KeyValue) {
-    let compare: fn(&KeyValue, &KeyValue) -> Ordering =
-        match (request.sort_target, request.sort_order) {
-            (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => return,
-            (SortTarget::Key, _) => |a, b| a.key.cmp(&b.key),
-            (SortTarget::Version, _) => |a, b| a.version.cmp(&b.version),
-            (SortTarget::Create, _) => |a, b| a.create_revision.cmp(&b.create_revision),
-            (SortTarget::Mod, _) => |a, b| a.mod_revision.cmp(&b.mod_revision),
-            (SortTarget::Value, _) => |a, b| a.value.cmp(&b.value),
-        };
+    let compare: fn(&KeyValue, &KeyValue) -> Ordering = match (request.sort_target, request.sort_order) {
+        (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => return,
+        (SortTarget::Key, _) => |a, b| a.key.cmp(&b.key),
+        (SortTarget::Version, _) => |a, b| a.version.cmp(&b.version),
+        (SortTarget::Create, _) => |a, b| a.create_revision.cmp(&b.create_revision),
+        (SortTarget::Mod, _) => |a, b| a.mod_revision.cmp(&b.mod_revision),
+        (SortTarget::Value, _) => |a, b| a.value.cmp(&b.value),
+    };
     if request.sort_order == SortOrder::Descend {
         items.sort_by(|a, b| compare(kv(b), kv(a)));
     } else {

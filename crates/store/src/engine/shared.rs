@@ -82,18 +82,14 @@ impl Shared {
     /// Checks that a revision can be read when the store is at `current`; 0 or less is now.
     pub(crate) fn readable(&self, rev: i64, current: i64) -> Result<i64> {
         if rev > current {
-            return Err(Error::FutureRevision {
-                requested: Revision(rev),
-                current: Revision(current),
-            });
+            return Err(Error::FutureRevision { requested: Revision(rev), current: Revision(current) });
         }
         let compacted = self.compacted();
         match rev {
             ..=0 => Ok(current),
-            rev if rev < compacted => Err(Error::Compacted {
-                requested: Revision(rev),
-                compacted: Revision(compacted),
-            }),
+            rev if rev < compacted => {
+                Err(Error::Compacted { requested: Revision(rev), compacted: Revision(compacted) })
+            }
             rev => Ok(rev),
         }
     }
@@ -105,14 +101,7 @@ impl Shared {
             let current = self.revision();
             let rev = if rev <= 0 { current } else { rev };
             *pins.entry(rev).or_insert(0) += 1;
-            (
-                Pin {
-                    shared: self,
-                    rev,
-                    current,
-                },
-                current,
-            )
+            (Pin { shared: self, rev, current }, current)
         };
         // Checked after the pin is set, so that housekeeping either sees the pin or has moved `compacted` before.
         self.readable(rev, current)?;
@@ -122,10 +111,7 @@ impl Shared {
     /// The revision below which versions may be given up.
     pub(crate) fn prune_limit(&self) -> i64 {
         let compacted = self.compacted();
-        lock(&self.pins)
-            .keys()
-            .next()
-            .map_or(compacted, |oldest| compacted.min(*oldest))
+        lock(&self.pins).keys().next().map_or(compacted, |oldest| compacted.min(*oldest))
     }
 
     pub(crate) fn bytes_in_use(&self) -> u64 {
@@ -134,11 +120,10 @@ impl Shared {
 
     pub(crate) fn status(&self) -> Status {
         let base = lock(&self.base).0;
-        let log: u64 = lock(&self.segments)
-            .iter()
-            .map(|segment| segment.size)
-            .sum();
-        let (keys, in_use) = (read(&self.index).live, self.bytes_in_use());
+        let log: u64 = lock(&self.segments).iter().map(|segment| segment.size).sum();
+        // Two statements: the index must not be locked twice at once, a writer may be waiting in between.
+        let keys = read(&self.index).live;
+        let in_use = self.bytes_in_use();
         Status {
             revision: Revision(self.revision()),
             compact_revision: Revision(self.compacted()),

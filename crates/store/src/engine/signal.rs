@@ -56,15 +56,9 @@ impl Signal {
         let state = lock(&self.state);
         let mut state = match timeout {
             Some(timeout) => {
-                self.changed
-                    .wait_timeout_while(state, timeout, idle)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
+                self.changed.wait_timeout_while(state, timeout, idle).unwrap_or_else(PoisonError::into_inner).0
             }
-            None => self
-                .changed
-                .wait_while(state, idle)
-                .unwrap_or_else(PoisonError::into_inner),
+            None => self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
         };
         state.woken = false;
         !state.stopped

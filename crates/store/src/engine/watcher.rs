@@ -15,8 +15,7 @@ use super::{
     signal::{lock, read},
 };
 use crate::{
-    BoxFuture, Error, Event, EventKind, KeyRange, Result, Revision, Watch, WatchItem, WatchRequest,
-    WatchSource,
+    BoxFuture, Error, Event, EventKind, KeyRange, Result, Revision, Watch, WatchItem, WatchRequest, WatchSource,
     limits::{WATCH_QUEUE_BATCHES, WATCH_QUEUE_EVENTS, WATCHES_MAX},
 };
 
@@ -64,11 +63,7 @@ impl Watchers {
             push(&self.points[key], events);
         }
         for (range, members) in &self.intervals {
-            let events: Vec<Event> = events
-                .iter()
-                .filter(|event| range.contains(&event.kv.key))
-                .cloned()
-                .collect();
+            let events: Vec<Event> = events.iter().filter(|event| range.contains(&event.kv.key)).cloned().collect();
             if !events.is_empty() {
                 push(members, events);
             }
@@ -77,12 +72,7 @@ impl Watchers {
 
     /// Tells progress to those who asked for it (`told`), or closes all.
     pub(crate) fn tell_all(&self, closed: bool) {
-        for watcher in self
-            .points
-            .values()
-            .chain(self.intervals.values())
-            .flatten()
-        {
+        for watcher in self.points.values().chain(self.intervals.values()).flatten() {
             let mut state = lock(&watcher.state);
             state.progress |= !closed;
             state.closed |= closed;
@@ -120,8 +110,7 @@ fn push(members: &[Arc<Watcher>], events: Vec<Event>) {
         let mut state = lock(&watcher.state);
         if state.lag.is_none() {
             // One batch always fits, so that a large one is not read from disk by everybody.
-            let full =
-                state.queue.len() >= WATCH_QUEUE_BATCHES || state.events >= WATCH_QUEUE_EVENTS;
+            let full = state.queue.len() >= WATCH_QUEUE_BATCHES || state.events >= WATCH_QUEUE_EVENTS;
             if full {
                 state.lag = Some(first);
             } else {
@@ -145,32 +134,14 @@ pub(crate) fn watch(shared: &Arc<Shared>, request: WatchRequest) -> Result<Watch
         return Err(Error::TooManyWatches { max: WATCHES_MAX });
     }
     let revision = shared.revision();
-    let next = if request.start_revision.0 <= 0 {
-        revision + 1
-    } else {
-        request.start_revision.0
-    };
-    let state = State {
-        lag: (next <= revision).then_some(next),
-        ..State::default()
-    };
-    let watcher = Arc::new(Watcher {
-        state: Mutex::new(state),
-        notify: Notify::new(),
-    });
+    let next = if request.start_revision.0 <= 0 { revision + 1 } else { request.start_revision.0 };
+    let state = State { lag: (next <= revision).then_some(next), ..State::default() };
+    let watcher = Arc::new(Watcher { state: Mutex::new(state), notify: Notify::new() });
     watchers.members(&range).push(watcher.clone());
     watchers.count += 1;
     watchers.told += usize::from(request.progress_notify);
     drop(watchers);
-    let source = EngineWatch {
-        shared: shared.clone(),
-        watcher,
-        range,
-        request,
-        next,
-        asked: false,
-        history: None,
-    };
+    let source = EngineWatch { shared: shared.clone(), watcher, range, request, next, asked: false, history: None };
     Ok(Watch::new(Revision(revision), Box::new(source)))
 }
 
@@ -216,11 +187,7 @@ impl EngineWatch {
             match self.work() {
                 Work::Batch(batch) => {
                     let last = batch.last().map_or(0, |event| event.kv.mod_revision.0);
-                    let events: Vec<Event> = batch
-                        .iter()
-                        .filter(|event| self.wants(event))
-                        .cloned()
-                        .collect();
+                    let events: Vec<Event> = batch.iter().filter(|event| self.wants(event)).cloned().collect();
                     self.next = self.next.max(last + 1);
                     if let Some(item) = self.events(events)? {
                         return Ok(item);
@@ -304,10 +271,7 @@ impl EngineWatch {
                 event.prev_kv = found.map(Found::load).transpose()?;
             }
         }
-        Ok(Some(WatchItem::Events {
-            revision: Revision(self.shared.revision()),
-            events,
-        }))
+        Ok(Some(WatchItem::Events { revision: Revision(self.shared.revision()), events }))
     }
 }
 

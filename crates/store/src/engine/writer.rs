@@ -26,8 +26,8 @@ use super::{
 use crate::{
     Error, Event, EventKind, LeaseGrantRequest, LeaseId, Op, OpResponse, Result, Revision, check,
     limits::{
-        BATCH_BYTES_MAX, BATCH_EXPIRIES_MAX, BATCH_REQUESTS_MAX, LEASE_TTL_SECONDS_MAX,
-        LEASE_TTL_SECONDS_MIN, NO_SPACE_RETRY, PROGRESS_INTERVAL, VERSION_OVERHEAD_BYTES,
+        BATCH_BYTES_MAX, BATCH_EXPIRIES_MAX, BATCH_REQUESTS_MAX, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN,
+        NO_SPACE_RETRY, PROGRESS_INTERVAL, VERSION_OVERHEAD_BYTES,
     },
 };
 
@@ -58,10 +58,7 @@ pub(crate) struct Envelope {
 
 /// What of a batch is to be shown when it is durable, or undone when it is not.
 enum Staged {
-    Changes {
-        changes: Vec<Change>,
-        values: Vec<usize>,
-    },
+    Changes { changes: Vec<Change>, values: Vec<usize> },
     Granted(i64),
     Revoked(i64, Lease),
 }
@@ -107,10 +104,7 @@ impl Writer {
     pub(crate) fn run(mut self) {
         loop {
             let first = match self.wait() {
-                None => self
-                    .commands
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
+                None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(timeout) => self.commands.recv_timeout(timeout),
             };
             let shared = self.shared.clone();
@@ -149,11 +143,7 @@ impl Writer {
         let deadline = [lease, progress, sample].into_iter().flatten().min();
         let timed = deadline.and_then(|deadline| clock.sleep_until(deadline));
         let seal = self.unsealed.then_some(SEAL_AFTER);
-        let full = self
-            .shared
-            .full
-            .load(Ordering::Relaxed)
-            .then_some(NO_SPACE_RETRY);
+        let full = self.shared.full.load(Ordering::Relaxed).then_some(NO_SPACE_RETRY);
         [timed, seal, full].into_iter().flatten().min()
     }
 
@@ -165,16 +155,8 @@ impl Writer {
                 return false;
             }
             self.take(command);
-            let full =
-                self.answers.len() >= BATCH_REQUESTS_MAX || self.frame.len() >= BATCH_BYTES_MAX;
-            next = if full {
-                None
-            } else {
-                self.commands
-                    .try_recv()
-                    .ok()
-                    .map(|envelope| envelope.command)
-            };
+            let full = self.answers.len() >= BATCH_REQUESTS_MAX || self.frame.len() >= BATCH_BYTES_MAX;
+            next = if full { None } else { self.commands.try_recv().ok().map(|envelope| envelope.command) };
         }
         true
     }
@@ -239,28 +221,18 @@ impl Writer {
     }
 
     /// Adds records and changes to the frame; takes the changes back if there is no room for them.
-    fn stage(
-        &mut self,
-        changes: Vec<Change>,
-        record: Option<Record<'_>>,
-        shrinks: bool,
-    ) -> Result<()> {
+    fn stage(&mut self, changes: Vec<Change>, record: Option<Record<'_>>, shrinks: bool) -> Result<()> {
         let start = self.frame.len();
         if let Some(record) = record {
             encode(record, &mut self.frame);
         }
-        let values = changes
-            .iter()
-            .map(|change| encode(change_record(change), &mut self.frame))
-            .collect();
+        let values = changes.iter().map(|change| encode(change_record(change), &mut self.frame)).collect();
         if self.frame.len() == start {
             return Ok(());
         }
         let room = self.log.make_room(self.frame.len(), shrinks);
         if !shrinks || room.is_err() {
-            self.shared
-                .full
-                .store(matches!(room, Err(Error::NoSpace)), Ordering::Relaxed);
+            self.shared.full.store(matches!(room, Err(Error::NoSpace)), Ordering::Relaxed);
         }
         if let Err(error) = room {
             self.frame.truncate(start);
@@ -276,10 +248,7 @@ impl Writer {
 
     fn grant(&mut self, request: LeaseGrantRequest) -> Result<(LeaseId, i64, Revision)> {
         if request.ttl > LEASE_TTL_SECONDS_MAX {
-            return Err(Error::LeaseTtlTooLarge {
-                ttl: request.ttl,
-                max: LEASE_TTL_SECONDS_MAX,
-            });
+            return Err(Error::LeaseTtlTooLarge { ttl: request.ttl, max: LEASE_TTL_SECONDS_MAX });
         }
         self.quota(VERSION_OVERHEAD_BYTES)?;
         let ttl = request.ttl.max(LEASE_TTL_SECONDS_MIN);
@@ -324,16 +293,10 @@ impl Writer {
 
     fn compact(&mut self, rev: i64) -> Result<()> {
         if rev <= self.compacted {
-            return Err(Error::Compacted {
-                requested: Revision(rev),
-                compacted: Revision(self.compacted),
-            });
+            return Err(Error::Compacted { requested: Revision(rev), compacted: Revision(self.compacted) });
         }
         if rev > self.revision {
-            return Err(Error::FutureRevision {
-                requested: Revision(rev),
-                current: Revision(self.revision),
-            });
+            return Err(Error::FutureRevision { requested: Revision(rev), current: Revision(self.revision) });
         }
         self.stage(Vec::new(), Some(Record::Compact { rev }), true)?;
         self.compacted = rev;
@@ -358,11 +321,7 @@ impl Writer {
         let AutoCompaction::Period(period) = self.shared.options.compaction else {
             return None;
         };
-        Some(
-            self.samples
-                .back()
-                .map_or(Duration::ZERO, |(at, _)| *at + period / 10),
-        )
+        Some(self.samples.back().map_or(Duration::ZERO, |(at, _)| *at + period / 10))
     }
 
     fn compact_by_itself(&mut self) {
@@ -382,8 +341,7 @@ impl Writer {
                 }
                 self.samples.push_back((now, self.revision));
                 let mut upto = 0;
-                while let Some((_, rev)) = self.samples.pop_front_if(|(at, _)| *at + period <= now)
-                {
+                while let Some((_, rev)) = self.samples.pop_front_if(|(at, _)| *at + period <= now) {
                     upto = rev;
                 }
                 upto
@@ -404,9 +362,7 @@ impl Writer {
                 Ok((at, begun)) => {
                     self.unsealed = true;
                     if let Some(segment) = begun {
-                        write(&self.shared.index)
-                            .files
-                            .insert(segment.file_id(), segment.data.clone());
+                        write(&self.shared.index).files.insert(segment.file_id(), segment.data.clone());
                         lock(&self.shared.segments).push(segment);
                     }
                     self.show(at);
@@ -437,13 +393,7 @@ impl Writer {
                     let mut index = write(&self.shared.index);
                     for (change, value) in changes.iter().zip(values) {
                         let rev = change.event.kv.mod_revision.0;
-                        index.settle(
-                            &change.key,
-                            rev,
-                            change.sub,
-                            (file, at + value as u64),
-                            inline,
-                        );
+                        index.settle(&change.key, rev, change.sub, (file, at + value as u64), inline);
                     }
                     drop(index);
                     events.extend(changes.into_iter().map(|change| change.event));
@@ -453,13 +403,9 @@ impl Writer {
             }
         }
         let lease_bytes = lock(&self.shared.leases).bytes();
-        self.shared
-            .lease_bytes
-            .store(lease_bytes, Ordering::Relaxed);
+        self.shared.lease_bytes.store(lease_bytes, Ordering::Relaxed);
         if self.compacted > self.shared.compacted() {
-            self.shared
-                .compacted
-                .store(self.compacted, Ordering::Release);
+            self.shared.compacted.store(self.compacted, Ordering::Release);
             self.shared.housekeeping.wake();
         }
         let watchers = lock(&self.shared.watchers);
@@ -489,9 +435,7 @@ impl Writer {
         }
         if self.shared.full.load(Ordering::Relaxed) {
             let room = self.log.make_room(HEAD, false);
-            self.shared
-                .full
-                .store(matches!(room, Err(Error::NoSpace)), Ordering::Relaxed);
+            self.shared.full.store(matches!(room, Err(Error::NoSpace)), Ordering::Relaxed);
         }
     }
 
@@ -525,10 +469,6 @@ fn change_record(change: &Change) -> Record<'_> {
             version: kv.version,
             lease: kv.lease.0,
         }),
-        EventKind::Delete => Record::Delete {
-            key: &kv.key,
-            sub: change.sub,
-            rev: kv.mod_revision.0,
-        },
+        EventKind::Delete => Record::Delete { key: &kv.key, sub: change.sub, rev: kv.mod_revision.0 },
     }
 }

@@ -15,9 +15,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    BoxFuture, Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, Event, EventKind,
-    KeyValue, Op, PutRequest, RangeRequest, RangeResponse, Revision, Store, TxnRequest,
-    TxnResponse, Watch, WatchItem, prefix_end,
+    BoxFuture, Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, Event, EventKind, KeyValue, Op,
+    PutRequest, RangeRequest, RangeResponse, Revision, Store, TxnRequest, TxnResponse, Watch, WatchItem, prefix_end,
 };
 
 /// Where the cases run.
@@ -40,29 +39,17 @@ impl Case {
     /// Runs the case.
     pub async fn run(&self, harness: &dyn Harness) {
         let store = harness.open();
-        (self.run)(Trial {
-            harness,
-            store,
-            name: self.name,
-        })
-        .await;
+        (self.run)(Trial { harness, store, name: self.name }).await;
     }
 }
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    [
-        put::CASES,
-        range::CASES,
-        txn::CASES,
-        lease::CASES,
-        watch::CASES,
-        compact::CASES,
-    ]
-    .concat()
-    .into_iter()
-    .map(|(name, run)| Case { name, run })
-    .collect()
+    [put::CASES, range::CASES, txn::CASES, lease::CASES, watch::CASES, compact::CASES]
+        .concat()
+        .into_iter()
+        .map(|(name, run)| Case { name, run })
+        .collect()
 }
 
 /// Runs all cases, one after the other; panics at the first that fails, naming it.
@@ -93,27 +80,15 @@ impl Trial<'_> {
 
     /// A range of all keys of the case.
     fn all(&self) -> RangeRequest {
-        RangeRequest {
-            key: self.key(""),
-            range_end: self.end(),
-            ..RangeRequest::default()
-        }
+        RangeRequest { key: self.key(""), range_end: self.end(), ..RangeRequest::default() }
     }
 
     async fn put(&self, key: &str, value: &'static str) -> Revision {
-        self.store
-            .put(PutRequest::new(self.key(key), value))
-            .await
-            .expect("put")
-            .revision
+        self.store.put(PutRequest::new(self.key(key), value)).await.expect("put").revision
     }
 
     async fn delete(&self, key: &str) -> Revision {
-        self.store
-            .delete_range(DeleteRangeRequest::key(self.key(key)))
-            .await
-            .expect("delete")
-            .revision
+        self.store.delete_range(DeleteRangeRequest::key(self.key(key))).await.expect("delete").revision
     }
 
     async fn range(&self, request: RangeRequest) -> RangeResponse {
@@ -129,14 +104,7 @@ impl Trial<'_> {
     }
 
     async fn txn(&self, compare: Vec<Compare>, success: Vec<Op>, failure: Vec<Op>) -> TxnResponse {
-        self.store
-            .txn(TxnRequest {
-                compare,
-                success,
-                failure,
-            })
-            .await
-            .expect("txn")
+        self.store.txn(TxnRequest { compare, success, failure }).await.expect("txn")
     }
 
     fn put_op(&self, key: &str, value: &'static str) -> Op {
@@ -157,18 +125,12 @@ impl Trial<'_> {
 
     /// What a range answers, as short text: keys without the case's prefix, and values.
     fn text(&self, response: &RangeResponse) -> String {
-        let kvs = response
-            .kvs
-            .iter()
-            .map(|kv| format!("{}={}", self.short(&kv.key), text(&kv.value)));
+        let kvs = response.kvs.iter().map(|kv| format!("{}={}", self.short(&kv.key), text(&kv.value)));
         kvs.collect::<Vec<_>>().join(" ")
     }
 
     fn short(&self, key: &[u8]) -> String {
-        text(key)
-            .strip_prefix(&format!("{}/", self.name))
-            .expect("a key of this case")
-            .to_owned()
+        text(key).strip_prefix(&format!("{}/", self.name)).expect("a key of this case").to_owned()
     }
 
     /// Events as short text: `+key=value` and `-key`, each with its revision less `from`.
@@ -199,11 +161,7 @@ async fn next_events(watch: &mut Watch) -> Vec<Event> {
 }
 
 async fn next_item(watch: &mut Watch) -> WatchItem {
-    watch
-        .next()
-        .await
-        .expect("the watch goes on")
-        .expect("no error")
+    watch.next().await.expect("the watch goes on").expect("no error")
 }
 
 /// Collects events until there are `count`.

@@ -11,10 +11,7 @@ pub(super) const CASES: &[Entry] = &[
             let second = t.put("a", "2").await;
             assert_eq!((first.0, second.0), (start.0 + 1, start.0 + 2));
             let kv = t.get("a").await.expect("there");
-            assert_eq!(
-                (kv.create_revision, kv.mod_revision, kv.version),
-                (first, second, 2)
-            );
+            assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (first, second, 2));
             assert_eq!(kv.value, "2");
             assert_eq!(t.revision().await, second);
         })
@@ -27,26 +24,14 @@ pub(super) const CASES: &[Entry] = &[
             assert_eq!(t.get("a").await, None);
             let again = t.put("a", "3").await;
             let kv = t.get("a").await.expect("there");
-            assert_eq!(
-                (kv.create_revision, kv.mod_revision, kv.version),
-                (again, again, 1)
-            );
+            assert_eq!((kv.create_revision, kv.mod_revision, kv.version), (again, again, 1));
         })
     }),
     ("put returns the key as it was", |t| {
         Box::pin(async move {
-            let put = |value: &'static str| PutRequest {
-                prev_kv: true,
-                ..PutRequest::new(t.key("a"), value)
-            };
+            let put = |value: &'static str| PutRequest { prev_kv: true, ..PutRequest::new(t.key("a"), value) };
             assert_eq!(t.store.put(put("1")).await.expect("put").prev_kv, None);
-            let prev = t
-                .store
-                .put(put("2"))
-                .await
-                .expect("put")
-                .prev_kv
-                .expect("it was there");
+            let prev = t.store.put(put("2")).await.expect("put").prev_kv.expect("it was there");
             assert_eq!((&prev.value[..], prev.version), (&b"1"[..], 1));
             t.delete("a").await;
             assert_eq!(t.store.put(put("3")).await.expect("put").prev_kv, None);
@@ -54,35 +39,20 @@ pub(super) const CASES: &[Entry] = &[
     }),
     ("put can keep the value", |t| {
         Box::pin(async move {
-            let keep = PutRequest {
-                ignore_value: true,
-                ..PutRequest::new(t.key("a"), "")
-            };
-            refused(t.store.put(keep.clone()).await, |error| {
-                matches!(error, Error::KeyNotFound)
-            });
+            let keep = PutRequest { ignore_value: true, ..PutRequest::new(t.key("a"), "") };
+            refused(t.store.put(keep.clone()).await, |error| matches!(error, Error::KeyNotFound));
             t.put("a", "1").await;
             let revision = t.store.put(keep.clone()).await.expect("put").revision;
             let kv = t.get("a").await.expect("there");
-            assert_eq!(
-                (&kv.value[..], kv.version, kv.mod_revision),
-                (&b"1"[..], 2, revision)
-            );
-            let both = PutRequest {
-                value: "x".into(),
-                ..keep
-            };
-            refused(t.store.put(both).await, |error| {
-                matches!(error, Error::ValueProvided)
-            });
+            assert_eq!((&kv.value[..], kv.version, kv.mod_revision), (&b"1"[..], 2, revision));
+            let both = PutRequest { value: "x".into(), ..keep };
+            refused(t.store.put(both).await, |error| matches!(error, Error::ValueProvided));
         })
     }),
     ("an empty key is refused and changes nothing", |t| {
         Box::pin(async move {
             let start = t.revision().await;
-            refused(t.store.put(PutRequest::new("", "v")).await, |error| {
-                matches!(error, Error::EmptyKey)
-            });
+            refused(t.store.put(PutRequest::new("", "v")).await, |error| matches!(error, Error::EmptyKey));
             let delete = t.store.delete_range(DeleteRangeRequest::key("")).await;
             refused(delete, |error| matches!(error, Error::EmptyKey));
             let range = t.store.range(crate::RangeRequest::key("")).await;
@@ -92,45 +62,22 @@ pub(super) const CASES: &[Entry] = &[
     }),
     ("values of all sizes up to the limit come back whole", |t| {
         Box::pin(async move {
-            let sizes = [
-                0,
-                1,
-                511,
-                512,
-                513,
-                4095,
-                4096,
-                4097,
-                65_536,
-                REQUEST_BYTES_MAX - 1024,
-            ];
+            let sizes = [0, 1, 511, 512, 513, 4095, 4096, 4097, 65_536, REQUEST_BYTES_MAX - 1024];
             for size in sizes {
                 let value: Vec<u8> = (0..size).map(|at| (at * 31 % 251) as u8).collect();
                 let key = t.key(&size.to_string());
-                t.store
-                    .put(PutRequest::new(key, value.clone()))
-                    .await
-                    .expect("put");
-                assert!(
-                    t.get(&size.to_string()).await.expect("there").value == value,
-                    "{size}"
-                );
+                t.store.put(PutRequest::new(key, value.clone())).await.expect("put");
+                assert!(t.get(&size.to_string()).await.expect("there").value == value, "{size}");
             }
             let large = PutRequest::new(t.key("large"), vec![0; REQUEST_BYTES_MAX + 1]);
-            refused(t.store.put(large).await, |error| {
-                matches!(error, Error::RequestTooLarge { .. })
-            });
+            refused(t.store.put(large).await, |error| matches!(error, Error::RequestTooLarge { .. }));
             assert_eq!(t.get("large").await, None);
         })
     }),
     ("a deletion without keys does not raise the revision", |t| {
         Box::pin(async move {
             let start = t.revision().await;
-            let response = t
-                .store
-                .delete_range(DeleteRangeRequest::key(t.key("no")))
-                .await
-                .expect("delete");
+            let response = t.store.delete_range(DeleteRangeRequest::key(t.key("no"))).await.expect("delete");
             assert_eq!((response.deleted, response.revision), (0, start));
             assert_eq!(t.revision().await, start);
         })
@@ -141,21 +88,10 @@ pub(super) const CASES: &[Entry] = &[
                 t.put(key, "v").await;
             }
             let start = t.revision().await;
-            let request = DeleteRangeRequest {
-                key: t.key("b"),
-                range_end: t.key("d"),
-                prev_kv: true,
-            };
+            let request = DeleteRangeRequest { key: t.key("b"), range_end: t.key("d"), prev_kv: true };
             let response = t.store.delete_range(request).await.expect("delete");
-            assert_eq!(
-                (response.deleted, response.revision),
-                (2, Revision(start.0 + 1))
-            );
-            let prev: Vec<String> = response
-                .prev_kvs
-                .iter()
-                .map(|kv| t.short(&kv.key))
-                .collect();
+            assert_eq!((response.deleted, response.revision), (2, Revision(start.0 + 1)));
+            let prev: Vec<String> = response.prev_kvs.iter().map(|kv| t.short(&kv.key)).collect();
             assert_eq!(prev, ["b", "c"]);
             let left = t.range(t.all()).await;
             assert_eq!(t.text(&left), "a=v d=v");
@@ -164,13 +100,8 @@ pub(super) const CASES: &[Entry] = &[
     ("a lease that does not exist is refused", |t| {
         Box::pin(async move {
             let start = t.revision().await;
-            let put = PutRequest {
-                lease: LeaseId(0x5bad),
-                ..PutRequest::new(t.key("a"), "v")
-            };
-            refused(t.store.put(put).await, |error| {
-                matches!(error, Error::LeaseNotFound(LeaseId(0x5bad)))
-            });
+            let put = PutRequest { lease: LeaseId(0x5bad), ..PutRequest::new(t.key("a"), "v") };
+            refused(t.store.put(put).await, |error| matches!(error, Error::LeaseNotFound(LeaseId(0x5bad))));
             assert_eq!((t.get("a").await, t.revision().await), (None, start));
         })
     }),

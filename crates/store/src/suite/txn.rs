@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{Entry, refused};
 use crate::{
-    Compare, CompareOp::*, CompareTarget as Target, DeleteRangeRequest, Error, LeaseId, Op,
-    OpResponse, PutRequest, RangeRequest, Revision, TxnRequest, limits::TXN_OPS_MAX,
+    Compare, CompareOp::*, CompareTarget as Target, DeleteRangeRequest, Error, LeaseId, Op, OpResponse, PutRequest,
+    RangeRequest, Revision, TxnRequest, limits::TXN_OPS_MAX,
 };
 
 pub(super) const CASES: &[Entry] = &[
@@ -17,37 +17,23 @@ pub(super) const CASES: &[Entry] = &[
                 ("a", Target::Version(2), [true, false, false, false]),
                 ("a", Target::Version(1), [false, true, false, true]),
                 ("a", Target::Version(3), [false, false, true, true]),
-                (
-                    "a",
-                    Target::CreateRevision(first),
-                    [true, false, false, false],
-                ),
+                ("a", Target::CreateRevision(first), [true, false, false, false]),
                 ("a", Target::ModRevision(first), [false, true, false, true]),
-                (
-                    "a",
-                    Target::ModRevision(second),
-                    [true, false, false, false],
-                ),
+                ("a", Target::ModRevision(second), [true, false, false, false]),
                 ("a", Target::Value("n".into()), [true, false, false, false]),
                 ("a", Target::Value("m".into()), [false, true, false, true]),
                 ("a", Target::Value("z".into()), [false, false, true, true]),
                 ("a", Target::Lease(LeaseId(0)), [true, false, false, false]),
                 ("a", Target::Lease(LeaseId(1)), [false, false, true, true]),
                 ("no", Target::Version(0), [true, false, false, false]),
-                (
-                    "no",
-                    Target::CreateRevision(Revision(0)),
-                    [true, false, false, false],
-                ),
+                ("no", Target::CreateRevision(Revision(0)), [true, false, false, false]),
                 ("no", Target::ModRevision(first), [false, false, true, true]),
                 ("no", Target::Value(Bytes::new()), [false; 4]),
                 ("no", Target::Value("x".into()), [false; 4]),
             ];
             for (key, target, expect) in table {
                 for (op, expect) in [Equal, Greater, Less, NotEqual].into_iter().zip(expect) {
-                    let response = t
-                        .txn(vec![t.when(key, op, target.clone())], vec![], vec![])
-                        .await;
+                    let response = t.txn(vec![t.when(key, op, target.clone())], vec![], vec![]).await;
                     assert_eq!(response.succeeded, expect, "{key} {op:?} {target:?}");
                 }
             }
@@ -58,37 +44,16 @@ pub(super) const CASES: &[Entry] = &[
             t.put("a", "1").await;
             t.put("b", "1").await;
             t.put("b", "1").await;
-            let on = |op, target, end: Bytes| Compare {
-                key: t.key("a"),
-                range_end: end,
-                op,
-                target,
-            };
+            let on = |op, target, end: Bytes| Compare { key: t.key("a"), range_end: end, op, target };
             for (compare, expect) in [
                 (on(Equal, Target::Value("1".into()), t.end()), true),
                 (on(Equal, Target::Version(1), t.end()), false),
                 (on(Greater, Target::Version(0), t.end()), true),
                 (on(NotEqual, Target::Value("2".into()), t.end()), true),
-                (
-                    Compare {
-                        key: t.key("x"),
-                        ..on(Equal, Target::Version(0), t.end())
-                    },
-                    true,
-                ),
-                (
-                    Compare {
-                        key: t.key("x"),
-                        ..on(Equal, Target::Value("".into()), t.end())
-                    },
-                    false,
-                ),
+                (Compare { key: t.key("x"), ..on(Equal, Target::Version(0), t.end()) }, true),
+                (Compare { key: t.key("x"), ..on(Equal, Target::Value("".into()), t.end()) }, false),
             ] {
-                assert_eq!(
-                    t.txn(vec![compare.clone()], vec![], vec![]).await.succeeded,
-                    expect,
-                    "{compare:?}"
-                );
+                assert_eq!(t.txn(vec![compare.clone()], vec![], vec![]).await.succeeded, expect, "{compare:?}");
             }
         })
     }),
@@ -96,18 +61,11 @@ pub(super) const CASES: &[Entry] = &[
         Box::pin(async move {
             let start = t.put("a", "1").await;
             let compare = || vec![t.when("a", Equal, Target::Value("1".into()))];
-            let branches = || {
-                (
-                    vec![t.put_op("a", "2"), t.put_op("b", "2"), t.delete_op("c")],
-                    vec![t.put_op("no", "x")],
-                )
-            };
+            let branches =
+                || (vec![t.put_op("a", "2"), t.put_op("b", "2"), t.delete_op("c")], vec![t.put_op("no", "x")]);
             let (success, failure) = branches();
             let response = t.txn(compare(), success, failure).await;
-            assert_eq!(
-                (response.succeeded, response.revision.0),
-                (true, start.0 + 1)
-            );
+            assert_eq!((response.succeeded, response.revision.0), (true, start.0 + 1));
             assert_eq!(t.text(&t.range(t.all()).await), "a=2 b=2");
             for key in ["a", "b"] {
                 assert_eq!(t.get(key).await.expect("there").mod_revision.0, start.0 + 1);
@@ -119,46 +77,28 @@ pub(super) const CASES: &[Entry] = &[
             assert_eq!(t.get("no").await, None);
         })
     }),
-    (
-        "a transaction that changes nothing does not raise the revision",
-        |t| {
-            Box::pin(async move {
-                let start = t.put("a", "1").await;
-                let reads = vec![t.get_op("a"), t.delete_op("no")];
-                let response = t.txn(vec![], reads, vec![]).await;
-                assert_eq!((response.succeeded, response.revision), (true, start));
-                assert_eq!(
-                    t.txn(vec![], vec![t.get_op("a")], vec![]).await.revision,
-                    start
-                );
-            })
-        },
-    ),
+    ("a transaction that changes nothing does not raise the revision", |t| {
+        Box::pin(async move {
+            let start = t.put("a", "1").await;
+            let reads = vec![t.get_op("a"), t.delete_op("no")];
+            let response = t.txn(vec![], reads, vec![]).await;
+            assert_eq!((response.succeeded, response.revision), (true, start));
+            assert_eq!(t.txn(vec![], vec![t.get_op("a")], vec![]).await.revision, start);
+        })
+    }),
     ("operations see what earlier ones did", |t| {
         Box::pin(async move {
             let start = t.put("a", "old").await;
-            let ops = vec![
-                t.get_op("a"),
-                t.put_op("a", "new"),
-                t.get_op("a"),
-                t.delete_op("b"),
-            ];
+            let ops = vec![t.get_op("a"), t.put_op("a", "new"), t.get_op("a"), t.delete_op("b")];
             let response = t.txn(vec![], ops, vec![]).await;
-            let [
-                OpResponse::Range(before),
-                OpResponse::Put(put),
-                OpResponse::Range(after),
-                OpResponse::DeleteRange(_),
-            ] = &response.responses[..]
+            let [OpResponse::Range(before), OpResponse::Put(put), OpResponse::Range(after), OpResponse::DeleteRange(_)] =
+                &response.responses[..]
             else {
                 panic!("{response:?}")
             };
             assert_eq!((t.text(before).as_str(), before.revision), ("a=old", start));
             assert_eq!(put.revision, start.next());
-            assert_eq!(
-                (t.text(after).as_str(), after.revision),
-                ("a=new", start.next())
-            );
+            assert_eq!((t.text(after).as_str(), after.revision), ("a=new", start.next()));
         })
     }),
     ("transactions within decide by what was before", |t| {
@@ -172,11 +112,7 @@ pub(super) const CASES: &[Entry] = &[
                 })
             };
             // The outer put comes first, yet the inner compare sees the value from before.
-            let ops = vec![
-                t.put_op("a", "2"),
-                inner("1", "b", "c"),
-                inner("2", "d", "e"),
-            ];
+            let ops = vec![t.put_op("a", "2"), inner("1", "b", "c"), inner("2", "d", "e")];
             let response = t.txn(vec![], ops, vec![]).await;
             assert_eq!(t.text(&t.range(t.all()).await), "a=2 b=yes e=yes");
             assert_eq!(response.revision, start.next());
@@ -194,20 +130,9 @@ pub(super) const CASES: &[Entry] = &[
     ("a key may be changed only once", |t| {
         Box::pin(async move {
             let start = t.revision().await;
-            let delete_all = || {
-                Op::DeleteRange(DeleteRangeRequest {
-                    key: t.key(""),
-                    range_end: t.end(),
-                    prev_kv: false,
-                })
-            };
-            let within = |success, failure| {
-                Op::Txn(TxnRequest {
-                    compare: vec![],
-                    success,
-                    failure,
-                })
-            };
+            let delete_all =
+                || Op::DeleteRange(DeleteRangeRequest { key: t.key(""), range_end: t.end(), prev_kv: false });
+            let within = |success, failure| Op::Txn(TxnRequest { compare: vec![], success, failure });
             for ops in [
                 vec![t.put_op("a", "1"), t.put_op("a", "2")],
                 vec![t.put_op("a", "1"), t.delete_op("a")],
@@ -215,20 +140,10 @@ pub(super) const CASES: &[Entry] = &[
                 vec![delete_all(), t.put_op("a", "1")],
                 vec![t.put_op("a", "1"), within(vec![], vec![t.put_op("a", "2")])],
                 vec![within(vec![delete_all()], vec![]), t.put_op("a", "1")],
-                vec![
-                    within(vec![t.put_op("a", "1")], vec![]),
-                    within(vec![], vec![t.put_op("a", "1")]),
-                ],
+                vec![within(vec![t.put_op("a", "1")], vec![]), within(vec![], vec![t.put_op("a", "1")])],
             ] {
                 for (success, failure) in [(ops.clone(), vec![]), (vec![], ops.clone())] {
-                    let result = t
-                        .store
-                        .txn(TxnRequest {
-                            compare: vec![],
-                            success,
-                            failure,
-                        })
-                        .await;
+                    let result = t.store.txn(TxnRequest { compare: vec![], success, failure }).await;
                     refused(result, |error| matches!(error, Error::DuplicateKey { .. }));
                 }
             }
@@ -236,76 +151,38 @@ pub(super) const CASES: &[Entry] = &[
             // The branches of one transaction exclude each other; deletions may overlap.
             let both = within(vec![t.put_op("a", "1")], vec![t.put_op("a", "2")]);
             t.txn(vec![], vec![both], vec![]).await;
-            t.txn(vec![], vec![t.delete_op("a"), delete_all()], vec![])
-                .await;
+            t.txn(vec![], vec![t.delete_op("a"), delete_all()], vec![]).await;
             assert_eq!(t.get("a").await, None);
         })
     }),
     ("too many operations are refused", |t| {
         Box::pin(async move {
-            let ops = |count: usize| {
-                (0..count)
-                    .map(|key| t.put_op(&key.to_string(), "v"))
-                    .collect::<Vec<_>>()
-            };
+            let ops = |count: usize| (0..count).map(|key| t.put_op(&key.to_string(), "v")).collect::<Vec<_>>();
             let compares = vec![t.when("a", Equal, Target::Version(0)); TXN_OPS_MAX + 1];
             for request in [
-                TxnRequest {
-                    success: ops(TXN_OPS_MAX + 1),
-                    ..TxnRequest::default()
-                },
-                TxnRequest {
-                    failure: ops(TXN_OPS_MAX + 1),
-                    ..TxnRequest::default()
-                },
-                TxnRequest {
-                    compare: compares,
-                    ..TxnRequest::default()
-                },
+                TxnRequest { success: ops(TXN_OPS_MAX + 1), ..TxnRequest::default() },
+                TxnRequest { failure: ops(TXN_OPS_MAX + 1), ..TxnRequest::default() },
+                TxnRequest { compare: compares, ..TxnRequest::default() },
             ] {
-                refused(t.store.txn(request).await, |error| {
-                    matches!(error, Error::TooManyOps { .. })
-                });
+                refused(t.store.txn(request).await, |error| matches!(error, Error::TooManyOps { .. }));
             }
-            assert_eq!(
-                t.txn(vec![], ops(TXN_OPS_MAX), vec![])
-                    .await
-                    .responses
-                    .len(),
-                TXN_OPS_MAX
-            );
+            assert_eq!(t.txn(vec![], ops(TXN_OPS_MAX), vec![]).await.responses.len(), TXN_OPS_MAX);
             assert_eq!(t.range(t.all()).await.count, TXN_OPS_MAX as i64);
         })
     }),
     ("one operation that fails undoes all", |t| {
         Box::pin(async move {
             let start = t.put("a", "1").await;
-            let keep = PutRequest {
-                ignore_value: true,
-                ..PutRequest::new(t.key("no"), "")
-            };
-            let lease = PutRequest {
-                lease: LeaseId(0x5bad),
-                ..PutRequest::new(t.key("x"), "v")
-            };
-            let future = RangeRequest {
-                revision: Revision(start.0 + 1),
-                ..t.all()
-            };
+            let keep = PutRequest { ignore_value: true, ..PutRequest::new(t.key("no"), "") };
+            let lease = PutRequest { lease: LeaseId(0x5bad), ..PutRequest::new(t.key("x"), "v") };
+            let future = RangeRequest { revision: Revision(start.0 + 1), ..t.all() };
             for (last, expect) in [
                 (Op::Put(keep), "key not found"),
                 (Op::Put(lease), "lease 0000000000005bad not found"),
                 (Op::Range(future), "future"),
             ] {
                 let success = vec![t.put_op("a", "2"), t.put_op("b", "2"), last];
-                let result = t
-                    .store
-                    .txn(TxnRequest {
-                        compare: vec![],
-                        success,
-                        failure: vec![],
-                    })
-                    .await;
+                let result = t.store.txn(TxnRequest { compare: vec![], success, failure: vec![] }).await;
                 refused(result, |error| error.to_string().contains(expect));
                 assert_eq!(t.text(&t.range(t.all()).await), "a=1");
                 assert_eq!(t.revision().await, start);
@@ -316,22 +193,11 @@ pub(super) const CASES: &[Entry] = &[
         Box::pin(async move {
             let empty = || RangeRequest::key("");
             for request in [
-                TxnRequest {
-                    success: vec![Op::Range(empty())],
-                    ..TxnRequest::default()
-                },
-                TxnRequest {
-                    failure: vec![Op::Put(PutRequest::new("", "v"))],
-                    ..TxnRequest::default()
-                },
-                TxnRequest {
-                    compare: vec![Compare::new("", Equal, Target::Version(0))],
-                    ..TxnRequest::default()
-                },
+                TxnRequest { success: vec![Op::Range(empty())], ..TxnRequest::default() },
+                TxnRequest { failure: vec![Op::Put(PutRequest::new("", "v"))], ..TxnRequest::default() },
+                TxnRequest { compare: vec![Compare::new("", Equal, Target::Version(0))], ..TxnRequest::default() },
             ] {
-                refused(t.store.txn(request).await, |error| {
-                    matches!(error, Error::EmptyKey)
-                });
+                refused(t.store.txn(request).await, |error| matches!(error, Error::EmptyKey));
             }
         })
     }),
