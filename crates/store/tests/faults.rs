@@ -286,9 +286,12 @@ fn a_flipped_bit_is_never_served() {
         let lease = engine.lease_grant(Default::default()).await.expect("grant").id;
         engine.put(PutRequest { lease, ..PutRequest::new("leased", "v") }).await.expect("put");
         let expect = engine.hash(HashRequest::default()).await.expect("hash");
+        let names = || regrow_store::disk::Disk::list(&disk).expect("names");
+        while !names().iter().any(|name| name.starts_with("base-")) {
+            tokio::task::yield_now().await;
+        }
         drop(engine);
-        let names: Vec<String> = regrow_store::disk::Disk::list(&disk).expect("names");
-        assert!(names.iter().any(|name| name.starts_with("base-")), "{names:?}");
+        let names = names();
         let (mut refused, mut random) = (0, Random::new(7));
         for _ in 0..1500 {
             let name = &names[random.below(names.len() as u64) as usize];

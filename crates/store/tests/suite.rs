@@ -49,6 +49,6 @@ async fn the_engine_passes() {
 /// back from disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_engine_passes_with_small_segments() {
-    let options = Options { segment_bytes: 16 * 1024, inline_bytes_max: 0, ..Options::default() };
+    let options = Options { segment_bytes: 64 * 1024, inline_bytes_max: 0, ..Options::default() };
     suite::run(&Embedded::new(options)).await;
 }

@@ -215,8 +215,20 @@ impl FrameReader {
     /// Looks behind a place without a valid frame. A valid frame there means that what is before it was once synced,
     /// so it is damaged; none means that the last write did not get to the disk whole.
     pub(crate) fn tail(&self) -> Result<Tail> {
-        let mut bytes = vec![0; (self.end - self.at) as usize];
-        self.source.read(&mut bytes, self.at)?;
+        // Nearly all of it is zeros; those are compared in large pieces and not kept.
+        let zeros = vec![0; HISTORY_BYTES];
+        let mut bytes = Vec::new();
+        let mut piece = vec![0; HISTORY_BYTES];
+        let mut at = self.at;
+        while at < self.end {
+            let len = (self.end - at).min(HISTORY_BYTES as u64) as usize;
+            self.source.read(&mut piece[..len], at)?;
+            if piece[..len] != zeros[..len] {
+                bytes.resize((at - self.at) as usize, 0);
+                bytes.extend_from_slice(&piece[..len]);
+            }
+            at += len as u64;
+        }
         let expected = self.seq.unwrap_or(0);
         for at in (0..bytes.len().saturating_sub(HEAD)).step_by(ALIGN as usize) {
             let rest = &bytes[at..];
