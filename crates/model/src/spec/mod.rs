@@ -2,6 +2,9 @@
 //!
 //! Top-level sections are the kinds, the key is the name. Unknown keys are errors. Each type documents its unit, range
 //! and default; the JSON Schema (`regrow schema`) is generated from these types and their docs.
+//!
+//! [`load`] reads files: `yaml` makes a tree with places, `load` merges the files, `shape` holds the tree against the
+//! schema, `validate` applies the rules that a schema cannot say. Each tells all that it finds as [`Diagnostic`]s.
 
 mod check;
 pub mod command;

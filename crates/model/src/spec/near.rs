@@ -3,6 +3,9 @@
 /// Words longer than this are not compared: no key or name is.
 const WORD_LENGTH_MAX: usize = 64;
 
+/// Most words that one is compared with: a spec of thousands of wrong names must be answered at once as well.
+const COMPARED_MAX: usize = 1_000;
+
 /// The nearest of `known` to `word`, when it is near enough to be a slip: a third of the letters at most, two of them
 /// swapped counting as one.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -11,7 +14,9 @@ pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         0..=2 => 0,
         letters => (letters / 3).max(1),
     };
-    let distances = known.into_iter().map(|candidate| (distance(word, candidate), candidate));
+    let alike =
+        known.into_iter().filter(|candidate| candidate.len().abs_diff(word.len()) <= far * char::MAX.len_utf8());
+    let distances = alike.take(COMPARED_MAX).map(|candidate| (distance(word, candidate), candidate));
     distances.filter(|(distance, _)| *distance <= far).min().map(|(_, candidate)| candidate)
 }
 

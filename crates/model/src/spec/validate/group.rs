@@ -5,7 +5,7 @@ use super::super::diagnostic::{Wrongs, quoted};
 use super::super::tree::At;
 use super::super::{Group, near};
 use super::{Written, field};
-use crate::limits::GROUP_NAME_LENGTH_MAX;
+use crate::limits::{COMMAND_WORDS_MAX, GROUP_NAME_LENGTH_MAX};
 use crate::{Kind, Name};
 use std::collections::BTreeMap;
 
@@ -69,10 +69,13 @@ fn command(group: &Group, at: &At<'_>, wrong: &mut Wrongs) {
         wrong.value(&command, "the command is empty", "name a program and its arguments: `[python3, serve.py]`");
     }
     field::command(&command, &group.command, wrong);
-    for (index, word) in group.command.iter().enumerate() {
+    for (index, word) in group.command.iter().enumerate().take(COMMAND_WORDS_MAX) {
         placeholders(word, Some(&group.environment), &command.index(index), wrong);
     }
     for (name, at) in at.get("environment").entries() {
+        if wrong.full() {
+            return;
+        }
         if GIVEN.contains(&name) || name == NODE {
             let help = if name == "PORT" { "choose the port by the group's `port`" } else { "give yours another name" };
             wrong.key(&at, format!("`{name}` is set by Regrow"), help);

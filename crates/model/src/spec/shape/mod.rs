@@ -3,12 +3,15 @@
 //! What fits comes out as JSON that the types of this module take without a further error: numbers written where text
 //! is wanted as their text, keys without a value left out.
 
+mod told;
+
 use super::diagnostic::{Wrong, Wrongs, clipped, quoted};
 use super::tree::{Member, Node, Place, Scalar, Value};
 use super::{Ports, near, schema};
-use crate::duration::Span;
 use crate::{Name, Ref};
 use serde_json::{Map, Value as Json};
+pub(super) use told::no_name;
+use told::{bad_name, bad_span, example, last, mismatch, no_number};
 
 /// The schema that trees are read by.
 pub(super) struct Shapes {
@@ -296,108 +299,6 @@ fn bound(bound: &Json, default: i128) -> i128 {
     bound.as_i64().map(i128::from).or(bound.as_u64().map(i128::from)).unwrap_or(default)
 }
 
-/// What is wanted, for messages.
-fn wording(wanted: &Wanted<'_>) -> &'static str {
-    match wanted {
-        Wanted::Name => "a name",
-        Wanted::Span => "a duration with its unit",
-        Wanted::Ref => "an object as kind/name",
-        Wanted::Ports => "a port or a range of ports",
-        Wanted::Text => "text",
-        Wanted::Choice(_) => "a word",
-        Wanted::Flag => "`true` or `false`",
-        Wanted::Whole { .. } => "a whole number",
-        Wanted::Real { .. } => "a number",
-        Wanted::List(_) => "a list",
-        Wanted::Named(_) | Wanted::Free(_) | Wanted::Object(_) => "a map",
-        Wanted::Anything => "a value",
-    }
-}
-
-/// How a value is written: its default where that says something, else an example of its type.
-fn example(wanted: &Wanted<'_>, schema: &Json) -> String {
-    match &schema["default"] {
-        Json::String(text) => return text.clone(),
-        default @ (Json::Number(_) | Json::Bool(_)) => return default.to_string(),
-        _ => {}
-    }
-    match wanted {
-        Wanted::Name => "web",
-        Wanted::Span => "10s",
-        Wanted::Ref => "template/haproxy",
-        Wanted::Ports => "8080",
-        Wanted::Text => "\"text\"",
-        Wanted::Choice(choices) => choices.first().copied().unwrap_or("\"\""),
-        Wanted::Flag => "true",
-        Wanted::Whole { .. } => "3",
-        Wanted::Real { .. } => "0.5",
-        Wanted::List(_) => "[first, second]",
-        Wanted::Named(_) | Wanted::Free(_) | Wanted::Object(_) => "{key: value}",
-        Wanted::Anything => "1",
-    }
-    .to_owned()
-}
-
-fn mismatch(wanted: &Wanted<'_>, schema: &Json, here: Here<'_>) -> Wrong {
-    let Here { node, path, key } = here;
-    let message = format!("`{}` must be {}, found {}", last(path), wording(wanted), node.found());
-    let help = match (wanted, &node.value) {
-        (Wanted::Text, Value::Map(members)) if members.len() == 1 && members[0].node.is_nothing() => {
-            format!("text that begins with `{{` must be quoted: \"{{{}}}\"", clipped(&members[0].key))
-        }
-        (Wanted::Flag, Value::Scalar(text, _)) => match text.to_ascii_lowercase().as_str() {
-            "yes" | "y" | "on" | "true" => "write `true`, without quotes".to_owned(),
-            "no" | "n" | "off" | "false" => "write `false`, without quotes".to_owned(),
-            _ => "write `true` or `false`".to_owned(),
-        },
-        (Wanted::Whole { .. } | Wanted::Real { .. }, Value::Scalar(text, Scalar::Text))
-            if matches!(Scalar::plain(text), Scalar::Whole(_) | Scalar::Real(_)) =>
-        {
-            "write it without quotes".to_owned()
-        }
-        (Wanted::List(_), Value::Scalar(text, scalar)) if *scalar != Scalar::Nothing => {
-            let words: Vec<&str> = text.split_whitespace().collect();
-            format!("write `[{}]`", clipped(&words.join(", ")))
-        }
-        (Wanted::List(_), Value::Map(_)) => "begin each entry with `- `".to_owned(),
-        (Wanted::Named(_) | Wanted::Object(_), Value::List(_)) => {
-            "leave out the `- `: each entry has a key of its own".to_owned()
-        }
-        _ if last(path).contains('[') => format!("for example `{}`", example(wanted, schema)),
-        _ => format!("for example `{}: {}`", last(path), example(wanted, schema)),
-    };
-    let place = if node.place.start < node.place.end { node.place } else { key };
-    Wrong::new(place, message).path(path).help(help)
-}
-
-/// A key that should be a name and is none.
-pub(super) fn no_name(key: &str, place: Place, path: &str) -> Wrong {
-    let (message, help) = bad_name(key);
-    Wrong { help, ..Wrong::new(place, message).path(path) }
-}
-
-fn bad_name(text: &str) -> (String, Option<String>) {
-    let message = format!("{} is not a name", quoted(text));
-    let repaired: String = text.trim().to_lowercase().replace([' ', '.', '/'], "-");
-    let help = match Name::new(&repaired) {
-        Ok(name) => format!("`{name}` is one: names have 1 to 63 of a-z, 0-9, - and _, the first a letter or digit"),
-        Err(_) => "names have 1 to 63 of a-z, 0-9, - and _, the first a letter or digit".to_owned(),
-    };
-    (message, Some(help))
-}
-
-fn bad_span(text: &str) -> Option<(String, Option<String>)> {
-    let read: Result<Span, serde_json::Error> = serde_json::from_value(Json::String(text.to_owned()));
-    if read.is_ok() {
-        return None;
-    }
-    let help = match Scalar::plain(text) {
-        Scalar::Whole(_) => format!("write it with its unit: `{0}s` or `{0}ms`", clipped(text)),
-        _ => "write it with its unit, as `500ms`, `10s` or `2m`".to_owned(),
-    };
-    Some((format!("{} is not a duration", quoted(text)), Some(help)))
-}
-
 /// A value of which only the user knows the meaning, as JSON.
 fn anything(here: Here<'_>, wrong: &mut Wrongs) -> Option<Json> {
     let Here { node, path, .. } = here;
@@ -435,18 +336,8 @@ fn anything(here: Here<'_>, wrong: &mut Wrongs) -> Option<Json> {
     }
 }
 
-fn no_number(text: &str, place: Place, path: &str) -> Wrong {
-    let message = format!("the number {} cannot be kept exactly", quoted(text));
-    Wrong::new(place, message).path(path).help("quote it to keep it as text")
-}
-
 /// `groups.web` and `size` to `groups.web.size`. Bounded: paths are as deep as the spec.
 pub(super) fn join(path: &str, key: &str) -> String {
     let key = clipped(key);
     if path.is_empty() { key } else { format!("{path}.{key}") }
-}
-
-/// The last part of a path: the word that the user wrote.
-fn last(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
 }
