@@ -3,10 +3,16 @@
 //! - [`features`]: the planners, one folder a noun.
 //! - [`governor`]: which of what they want may happen now.
 //! - [`explain`]: why something is as it is, for people.
+//! - [`apply`]: what users ask for, turned into records.
+//! - [`reconcile`]: the rules of the runtime, as a state machine.
+//! - [`status`]: the cluster at a glance.
 
+pub mod apply;
 pub mod explain;
 pub mod features;
 pub mod governor;
+pub mod reconcile;
+pub mod status;
 
 #[cfg(test)]
 mod world;

@@ -103,10 +103,13 @@ impl View {
     pub fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: Revision) -> Result<(), BadRecord> {
         self.revision = self.revision.max(revision);
         if !key.starts_with(crate::key::ROOT) {
-            match value {
-                Some(value) => self.keys.insert(key.to_owned(), UserKey { revision, value: value.into() }),
-                None => self.keys.remove(key),
-            };
+            // A range that was read later than the watch stands may have brought a newer value already.
+            if self.keys.get(key).is_none_or(|known| known.revision <= revision) {
+                match value {
+                    Some(value) => self.keys.insert(key.to_owned(), UserKey { revision, value: value.into() }),
+                    None => self.keys.remove(key),
+                };
+            }
             return Ok(());
         }
         let Some(key) = Key::parse(key) else { return Ok(()) };

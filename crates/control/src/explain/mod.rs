@@ -12,7 +12,7 @@ mod text;
 use regrow_model::event::{Event, EventKind};
 use regrow_model::plan::Held;
 use regrow_model::{CauseId, EventId, Kind, Ref, Time, View};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Newest chains of causes that are shown.
@@ -21,7 +21,7 @@ pub const CHAINS_MAX: usize = 3;
 pub const STEPS_MAX: usize = 50;
 
 /// Why an object is as it is. [`std::fmt::Display`] writes it for people.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// What it is about.
     pub object: Ref,
@@ -35,8 +35,15 @@ pub struct Explanation {
     pub waiting: Vec<String>,
 }
 
+impl Explanation {
+    /// Whether there is no such object, and nothing is known of one that was there.
+    pub fn is_unknown(&self) -> bool {
+        self.now.is_empty() && self.chain.is_empty() && self.waiting.is_empty()
+    }
+}
+
 /// One event of a chain.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// When.
     pub at: Time,
@@ -47,7 +54,7 @@ pub struct Step {
     /// What.
     pub message: String,
     /// Output or text that shows more.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// The chain that it belongs to.
     pub cause: CauseId,

@@ -1,0 +1,68 @@
+//! Start-up: what the world has kept while there was no agent.
+
+use regrow_model::event::{Draft, EventKind};
+use regrow_model::observed::Phase;
+use regrow_model::process::{Exit, ProcessId};
+use regrow_model::{CauseId, InstanceId, Key, Kind, Name, Observation, Ref, View};
+
+/// An instance found at start-up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The slot.
+    pub instance: InstanceId,
+    /// The life.
+    pub incarnation: u64,
+    /// Its process, when it is alive.
+    pub process: Option<ProcessId>,
+    /// How it ended, when it is not and that is known.
+    pub exit: Option<Exit>,
+}
+
+/// What follows from what was found.
+#[derive(Debug, Default)]
+pub(super) struct Boot {
+    /// Instances that ended while nobody watched.
+    pub(super) ended: Vec<Observation>,
+    /// Events about those that are alive as recorded.
+    pub(super) events: Vec<Draft>,
+    /// Processes that nobody has assigned: to be stopped.
+    pub(super) orphans: Vec<(InstanceId, u64)>,
+}
+
+/// Compares what was found with what is recorded for `node`.
+pub(super) fn compare(view: &View, node: &Name, found: &[Found], cause: &CauseId, unseen: impl Fn() -> Exit) -> Boot {
+    let mut boot = Boot::default();
+    for (id, instance) in view.instances.iter().filter(|(_, instance)| instance.node == *node) {
+        if !matches!(instance.phase, Phase::Running | Phase::Stopping) {
+            continue;
+        }
+        let same = found.iter().find(|found| found.instance == *id && found.incarnation == instance.incarnation);
+        match same {
+            Some(Found { process: Some(process), .. }) if Some(*process) == instance.process => {
+                let message = format!("still running as pid {} after the agent's restart", process.pid);
+                boot.events.push(Draft::new(EventKind::Adopted, Ref::instance(id), message, cause));
+            }
+            other => boot.ended.push(Observation::Exited {
+                instance: id.clone(),
+                incarnation: instance.incarnation,
+                exit: other.and_then(|found| found.exit.clone()).unwrap_or_else(&unseen),
+            }),
+        }
+    }
+    let known = |found: &Found| {
+        view.revision_of(&Key::Assignment(found.instance.clone())) != regrow_model::Revision::ZERO
+            || view.instances.contains_key(&found.instance)
+    };
+    boot.orphans = found
+        .iter()
+        .filter(|found| found.process.is_some() && !known(found))
+        .map(|found| (found.instance.clone(), found.incarnation))
+        .collect();
+    boot.events.push(Draft::new(
+        EventKind::AgentStarted,
+        Ref::new(Kind::Node, node),
+        format!("agent started, {} instances found alive", found.iter().filter(|f| f.process.is_some()).count()),
+        cause,
+    ));
+    boot
+}
