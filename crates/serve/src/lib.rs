@@ -1,1 +1,11 @@
-//! The front doors: wire formats, no decisions.
+//! The front doors: they know wire formats and decide nothing.
+//!
+//! - [`Agent`]: what a door can ask of the agent behind it.
+//! - [`api`]: Regrow's own HTTP interface, on a Unix socket and on the HTTP door.
+//! - [`wire`]: the types that travel, shared with the command line.
+
+mod agent;
+pub mod api;
+pub mod wire;
+
+pub use agent::{Agent, AgentError, BoxFuture, Lines};

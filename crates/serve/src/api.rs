@@ -1,0 +1,227 @@
+//! Regrow's own HTTP interface.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /api/status` | [`regrow_control::status::Status`] |
+//! | `GET /api/plan` | what would be done now: [`Applied`] |
+//! | `POST /api/plan` of a [`Bundle`] | what applying it would do: [`Applied`] |
+//! | `POST /api/apply` of a [`Bundle`] | [`Applied`] |
+//! | `POST /api/groups/{name}/scale` of a [`Scale`], `…/replace`, `…/restart` | [`Applied`] |
+//! | `POST /api/instances/{id}/restart` | [`Applied`] |
+//! | `POST /api/pause` of a [`Pause`], `/api/resume`, `/api/halt` | [`Applied`] |
+//! | `GET /api/explain/{kind}/{name}` | [`regrow_control::explain::Explanation`] |
+//! | `GET /api/templates/{name}` | [`crate::wire::RenderedTemplate`] |
+//! | `GET /api/events?last=&follow=&object=&cause=` | a JSON object a line |
+//! | `GET /api/instances/{id}/logs?tail=&follow=` | a JSON object a line |
+//! | `GET /api/health` | `ok` |
+//!
+//! A refusal is a [`Refusal`] with the status of its kind. Requests that change something must be `application/json`,
+//! and the `Host` must be an address or `localhost`: a web page in somebody's browser can send neither across origins.
+
+use crate::wire::{Applied, BODY_BYTES_MAX, Bundle, EventsQuery, LogsQuery, Pause, Refusal, RefusalKind, Scale};
+use crate::{Agent, AgentError, Lines};
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use regrow_control::apply::{self, Resolved};
+use regrow_control::reconcile::{Command, Restart};
+use regrow_model::{InstanceId, Kind, Name, Ref};
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Shared = Arc<dyn Agent>;
+type Answered<T> = Result<Json<T>, Refusal>;
+
+/// The routes, over an agent.
+pub fn router(agent: Shared) -> Router {
+    Router::new()
+        .route("/api/health", get(async || "ok\n"))
+        .route("/api/status", get(status))
+        .route("/api/plan", get(plan).post(preview))
+        .route("/api/apply", post(apply_bundle))
+        .route("/api/groups/{name}/scale", post(scale))
+        .route("/api/groups/{name}/replace", post(replace))
+        .route("/api/groups/{name}/restart", post(restart_group))
+        .route("/api/instances/{id}/restart", post(restart_instance))
+        .route("/api/instances/{id}/logs", get(logs))
+        .route("/api/pause", post(pause))
+        .route("/api/resume", post(resume))
+        .route("/api/halt", post(halt))
+        .route("/api/explain/{kind}/{name}", get(explain))
+        .route("/api/templates/{name}", get(template))
+        .route("/api/events", get(events))
+        .fallback(async |request: Request| not_found(format!("there is no {}", request.uri().path())))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(same_origin))
+        .with_state(agent)
+}
+
+/// Refuses what a web page of another origin could have sent.
+async fn same_origin(request: Request, next: Next) -> Result<Response, Refusal> {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']');
+    if name != "localhost" && name.parse::<IpAddr>().is_err() {
+        return Err(usage(format!("the Host `{host}` is not an address: ask for this door by its address")));
+    }
+    if request.method() == axum::http::Method::POST && !is_json(request.headers()) {
+        return Err(usage("send content-type: application/json".to_owned()));
+    }
+    Ok(next.run(request).await)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+async fn status(State(agent): State<Shared>) -> Answered<regrow_control::status::Status> {
+    Ok(Json(agent.status().await?))
+}
+
+async fn plan(State(agent): State<Shared>) -> Answered<Applied> {
+    Ok(Json(Applied::planned(Vec::new(), agent.plan().await?)))
+}
+
+async fn preview(State(agent): State<Shared>, body: Bytes) -> Answered<Applied> {
+    let (differences, plan) = agent.preview(resolve(body)?).await?;
+    Ok(Json(Applied::planned(differences, plan)))
+}
+
+async fn apply_bundle(State(agent): State<Shared>, body: Bytes) -> Answered<Applied> {
+    command(&agent, Command::Apply(resolve(body)?)).await
+}
+
+async fn scale(State(agent): State<Shared>, Path(group): Path<String>, body: Bytes) -> Answered<Applied> {
+    let Scale { size } = read(body)?;
+    command(&agent, Command::Scale(name(&group)?, size)).await
+}
+
+async fn replace(State(agent): State<Shared>, Path(group): Path<String>) -> Answered<Applied> {
+    command(&agent, Command::Replace(name(&group)?)).await
+}
+
+async fn restart_group(State(agent): State<Shared>, Path(group): Path<String>) -> Answered<Applied> {
+    command(&agent, Command::Restart(Restart::Group(name(&group)?))).await
+}
+
+async fn restart_instance(State(agent): State<Shared>, Path(id): Path<String>) -> Answered<Applied> {
+    command(&agent, Command::Restart(Restart::Instance(instance(&id)?))).await
+}
+
+async fn pause(State(agent): State<Shared>, body: Bytes) -> Answered<Applied> {
+    let Pause { why, seconds } = read(body)?;
+    command(&agent, Command::Pause { why, length: seconds.map(Duration::from_secs) }).await
+}
+
+async fn resume(State(agent): State<Shared>) -> Answered<Applied> {
+    command(&agent, Command::Resume).await
+}
+
+async fn halt(State(agent): State<Shared>) -> Answered<Applied> {
+    command(&agent, Command::Halt).await
+}
+
+async fn explain(
+    State(agent): State<Shared>,
+    Path((kind, object)): Path<(String, String)>,
+) -> Answered<regrow_control::explain::Explanation> {
+    let object: Ref = format!("{kind}/{object}").parse().map_err(|error| usage(format!("{error}")))?;
+    Ok(Json(agent.explain(object).await?))
+}
+
+async fn template(
+    State(agent): State<Shared>,
+    Path(template): Path<String>,
+) -> Answered<crate::wire::RenderedTemplate> {
+    Ok(Json(agent.template(name(&template)?).await?))
+}
+
+async fn events(State(agent): State<Shared>, Query(query): Query<EventsQuery>) -> Result<Response, Refusal> {
+    Ok(lines(agent.events(query).await?))
+}
+
+async fn logs(
+    State(agent): State<Shared>,
+    Path(id): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, Refusal> {
+    Ok(lines(agent.logs(instance(&id)?, query).await?))
+}
+
+async fn command(agent: &Shared, command: Command) -> Answered<Applied> {
+    let answer = agent.command(command).await?;
+    Ok(Json(Applied {
+        differences: answer.differences,
+        actions: Vec::new(),
+        held: Vec::new(),
+        revision: answer.revision,
+        cause: Some(answer.cause),
+    }))
+}
+
+/// A body that is sent as its lines come.
+fn lines(lines: Lines) -> Response {
+    let stream = futures_util::stream::unfold(lines, |mut lines| async move {
+        let mut line = lines.recv().await?;
+        line.push('\n');
+        Some((Ok::<_, Infallible>(line), lines))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response()
+}
+
+fn resolve(body: Bytes) -> Result<Resolved, Refusal> {
+    let bundle: Bundle = read(body)?;
+    apply::resolve(&bundle.root, &bundle.files, &bundle.sources)
+        .map_err(|errors| usage(errors.render(&bundle.files, false)))
+}
+
+fn read<T: DeserializeOwned>(body: Bytes) -> Result<T, Refusal> {
+    serde_json::from_slice(&body).map_err(|error| usage(format!("the body does not fit: {error}")))
+}
+
+fn name(text: &str) -> Result<Name, Refusal> {
+    Name::new(text).map_err(|error| usage(error.to_string()))
+}
+
+fn instance(text: &str) -> Result<InstanceId, Refusal> {
+    let wrong = || usage(format!("`{text}` is not an instance: write it as {}-0", Kind::Group.as_str()));
+    text.parse().map_err(|_| wrong())
+}
+
+fn usage(error: String) -> Refusal {
+    Refusal { kind: RefusalKind::Usage, error }
+}
+
+fn not_found(error: String) -> Refusal {
+    Refusal { kind: RefusalKind::NotFound, error }
+}
+
+impl From<AgentError> for Refusal {
+    fn from(error: AgentError) -> Refusal {
+        let kind = match error {
+            AgentError::Refused(_) => RefusalKind::Refused,
+            AgentError::NotFound(_) => RefusalKind::NotFound,
+            AgentError::Unavailable(_) => RefusalKind::Unavailable,
+        };
+        Refusal { kind, error: error.to_string() }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self.kind {
+            RefusalKind::Usage => StatusCode::BAD_REQUEST,
+            RefusalKind::Refused => StatusCode::CONFLICT,
+            RefusalKind::NotFound => StatusCode::NOT_FOUND,
+            RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(self)).into_response()
+    }
+}
