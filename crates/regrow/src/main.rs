@@ -1,2 +1,14 @@
-//! The `regrow` binary.
-fn main() {}
+//! The `regrow` binary: parse, load, wire, run.
+
+mod bundle;
+mod cli;
+mod client;
+mod config;
+mod exit;
+mod runtime;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,122 @@
+//! The command line. One verb, one file; its doc comment is its help.
+
+mod agent;
+mod apply;
+mod completions;
+mod down;
+mod events;
+mod explain;
+mod group;
+mod logs;
+mod pause;
+mod plan;
+mod schema;
+mod service;
+mod status;
+mod template;
+mod up;
+
+use crate::client::Client;
+use crate::config::data_folder;
+use crate::exit::{Failure, report};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Cut a node down and the cluster grows it back.
+///
+/// Regrow keeps what a file says running: instances, their checks, the load balancer's configuration. Begin with
+/// `regrow up` in a folder with a regrow.yaml.
+#[derive(Parser)]
+#[command(name = "regrow", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which agent a command is about.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Target {
+    /// The data folder. Default: ./.regrow, or /var/lib/regrow where that is not there
+    #[arg(long, env = "REGROW_DATA", value_name = "DIR", global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// The agent to speak to, as http://127.0.0.1:8500 or unix:PATH. Default: the socket in the data folder
+    #[arg(long, env = "REGROW_AGENT", value_name = "URL", global = true)]
+    pub(crate) agent: Option<String>,
+}
+
+impl Target {
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Client::find(self.agent.as_deref(), &data_folder(self.data.as_deref(), false))
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::Up),
+    Agent(agent::Agent),
+    Down(down::Down),
+    Apply(apply::Apply),
+    Plan(plan::Plan),
+    Status(status::Status),
+    Explain(explain::Explain),
+    Events(events::Events),
+    Logs(logs::Logs),
+    Group(group::Group),
+    Service(service::Service),
+    Template(template::Template),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    Schema(schema::Schema),
+    Completions(completions::Completions),
+    /// Runs one instance for the agent
+    #[command(hide = true)]
+    Shim(Shim),
+}
+
+#[derive(Args)]
+struct Shim {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<std::ffi::OsString>,
+}
+
+/// Parses the command line and runs it.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Shim(shim) = cli.command {
+        return regrow_effects::shim_main(shim.words);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(Err(Failure::failed(format!("cannot start the runtime: {error}")))),
+    };
+    let code = report(runtime.block_on(run(cli)));
+    // What still runs in the background is reading a socket or a file: nothing that must be waited for.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let target = cli.target;
+    match cli.command {
+        Command::Up(command) => command.run(&target).await,
+        Command::Agent(command) => command.run(&target).await,
+        Command::Down(command) => command.run(&target).await,
+        Command::Apply(command) => command.run(&target).await,
+        Command::Plan(command) => command.run(&target).await,
+        Command::Status(command) => command.run(&target).await,
+        Command::Explain(command) => command.run(&target).await,
+        Command::Events(command) => command.run(&target).await,
+        Command::Logs(command) => command.run(&target).await,
+        Command::Group(command) => command.run(&target).await,
+        Command::Service(command) => command.run(&target).await,
+        Command::Template(command) => command.run(&target).await,
+        Command::Pause(command) => command.run(&target).await,
+        Command::Resume(command) => command.run(&target).await,
+        Command::Schema(command) => command.run(),
+        Command::Completions(command) => command.run(&mut <Cli as clap::CommandFactory>::command()),
+        Command::Shim(_) => unreachable!("handled before the runtime"),
+    }
+}

@@ -1,0 +1,167 @@
+//! Speaks to an agent: over its Unix socket, or HTTP.
+
+use crate::exit::{Code, Failure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use regrow_serve::wire::{Refusal, RefusalKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for the head of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest line of a stream.
+const LINE_BYTES_MAX: usize = 8 << 20;
+
+/// An agent to speak to.
+#[derive(Clone, Debug)]
+pub(crate) enum Client {
+    /// By its socket.
+    Unix(PathBuf),
+    /// By `address:port`.
+    Http(String),
+}
+
+impl Client {
+    /// Finds the agent: `--agent` or `REGROW_AGENT`, else the socket of the data folder.
+    pub(crate) fn find(agent: Option<&str>, data: &std::path::Path) -> Result<Client, Failure> {
+        let Some(url) = agent else { return Ok(Client::Unix(data.join("regrow.sock"))) };
+        if let Some(path) = url.strip_prefix("unix:") {
+            return Ok(Client::Unix(PathBuf::from(path)));
+        }
+        match url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) {
+            Some(address) if !address.is_empty() && !address.contains('/') => Ok(Client::Http(address.to_owned())),
+            _ => Err(Failure::usage(format!(
+                "`{url}` is not an agent's URL: write it as http://127.0.0.1:8500 or unix:/var/lib/regrow/regrow.sock"
+            ))),
+        }
+    }
+
+    /// A GET whose answer is one JSON value.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.whole(Method::GET, path, Bytes::new()).await
+    }
+
+    /// A POST of a JSON value whose answer is another.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))?;
+        self.whole(Method::POST, path, body.into()).await
+    }
+
+    /// A GET whose answer is lines, given to `each` as they come.
+    pub(crate) async fn lines(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut response = self.send(Method::GET, path, Bytes::new()).await?;
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(frame) = response.body_mut().frame().await {
+            let Ok(data) = frame.map_err(|error| self.broken(&error))?.into_data() else { continue };
+            rest.extend_from_slice(&data);
+            let mut from = 0;
+            while let Some(length) = rest[from..].iter().position(|byte| *byte == b'\n') {
+                each(&String::from_utf8_lossy(&rest[from..from + length]))?;
+                from += length + 1;
+            }
+            rest.drain(..from);
+            if rest.len() > LINE_BYTES_MAX {
+                return Err(Failure::failed(format!("the agent sent a line of more than {LINE_BYTES_MAX} bytes")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn whole<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Failure> {
+        let response = self.send(method, path, body).await?;
+        let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        serde_json::from_slice(&body)
+            .map_err(|error| Failure::failed(format!("{} gave an answer that does not fit: {error}", self.place())))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        let slow = |_| Failure::new(Code::TimedOut, format!("{} does not answer", self.place()));
+        let exchange = async {
+            match self {
+                Client::Unix(socket) => {
+                    let stream = UnixStream::connect(socket).await.map_err(|error| self.unreachable(&error))?;
+                    self.exchange(stream, method, path, body).await
+                }
+                Client::Http(address) => {
+                    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+                    let stream = connecting.await.map_err(slow)?.map_err(|error| self.unreachable(&error))?;
+                    self.exchange(stream, method, path, body).await
+                }
+            }
+        };
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await.map_err(slow)??;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| self.broken(&error))?.to_bytes();
+        let refusal: Refusal = serde_json::from_slice(&body)
+            .map_err(|_| Failure::failed(format!("{} answered {status}", self.place())))?;
+        let code = match refusal.kind {
+            RefusalKind::Usage => Code::Usage,
+            RefusalKind::Refused => Code::Refused,
+            RefusalKind::NotFound => Code::NotFound,
+            RefusalKind::Unavailable => Code::Unreachable,
+        };
+        Err(Failure::new(code, refusal.error))
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
+        tokio::spawn(connection);
+        let host = match self {
+            Client::Unix(_) => "localhost",
+            Client::Http(address) => address,
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", host)
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Failure::usage(format!("`{path}` makes no request: {error}")))?;
+        sender.send_request(request).await.map_err(|error| self.broken(&error))
+    }
+
+    fn place(&self) -> String {
+        match self {
+            Client::Unix(socket) => format!("the agent at {}", socket.display()),
+            Client::Http(address) => format!("the agent at http://{address}"),
+        }
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> Failure {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                "is it running? Start it with `regrow up` or `regrow agent`, or name it with --agent or --data"
+            }
+            std::io::ErrorKind::PermissionDenied => "run this as the user that runs the agent",
+            _ => "name another with --agent",
+        };
+        Failure::new(Code::Unreachable, format!("cannot reach {}: {error}\n  {hint}", self.place()))
+    }
+
+    fn broken(&self, error: &impl std::fmt::Display) -> Failure {
+        Failure::new(Code::Unreachable, format!("the connection to {} broke: {error}", self.place()))
+    }
+}

@@ -1,0 +1,123 @@
+//! The agent's settings: flag over variable over file.
+
+use crate::exit::Failure;
+use clap::Args;
+use regrow_model::Name;
+use serde::Deserialize;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Where the HTTP door is when nothing else is said.
+const HTTP_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
+
+/// The agent's flags, also keys of its file (`--config`) and `REGROW_…` variables.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Flags {
+    /// This node's name. Default: the host's name
+    #[arg(long, env = "REGROW_NODE", value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Address that instances serve on and are checked at. Default: 127.0.0.1
+    #[arg(long, env = "REGROW_ADDRESS", value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+    /// The HTTP door as IP:PORT (port 0: any free one), or `off`. Default: 127.0.0.1:8500
+    #[arg(long, env = "REGROW_HTTP", value_name = "IP:PORT")]
+    pub(crate) http: Option<Door>,
+    /// Let doors listen beyond loopback without keys and tokens
+    #[arg(long, env = "REGROW_INSECURE")]
+    #[serde(default)]
+    pub(crate) insecure: bool,
+    /// YAML file with these settings by their flags' names
+    #[arg(long, env = "REGROW_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// A door: an address, or shut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Door {
+    Off,
+    At(SocketAddr),
+}
+
+impl FromStr for Door {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Door, String> {
+        if text == "off" {
+            return Ok(Door::Off);
+        }
+        text.parse().map(Door::At).map_err(|_| format!("`{text}` is not IP:PORT or `off`"))
+    }
+}
+
+impl TryFrom<String> for Door {
+    type Error = String;
+    fn try_from(text: String) -> Result<Door, String> {
+        text.parse()
+    }
+}
+
+/// The settings that an agent runs with.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) node: Name,
+    pub(crate) address: IpAddr,
+    pub(crate) data: PathBuf,
+    pub(crate) http: Option<SocketAddr>,
+}
+
+impl Flags {
+    /// Fills what the flags and variables leave open from the file and the defaults.
+    pub(crate) fn settle(self, data: PathBuf) -> Result<Settings, Failure> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => Flags::default(),
+        };
+        let insecure = self.insecure || file.insecure;
+        let http = match self.http.or(file.http).unwrap_or(Door::At(HTTP_DEFAULT)) {
+            Door::Off => None,
+            Door::At(address) => Some(address),
+        };
+        if let Some(address) = http.filter(|address| !address.ip().is_loopback() && !insecure) {
+            return Err(Failure::usage(format!(
+                "the HTTP door at {address} would be open to other machines, and it asks for no credentials yet\n  \
+                 listen on loopback, as --http 127.0.0.1:8500, or say --insecure if the network around is yours alone"
+            )));
+        }
+        let node = match self.node.or(file.node) {
+            Some(name) => Name::new(&name).map_err(|error| Failure::usage(format!("--node: {error}")))?,
+            None => host_name(),
+        };
+        let address = self.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Ok(Settings { node, address, data, http })
+    }
+}
+
+fn read(path: &Path) -> Result<Flags, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("cannot read the settings {}: {error}", path.display())))?;
+    serde_saphyr::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+/// The host's name up to its first dot, as far as it makes a name.
+fn host_name() -> Name {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy().to_lowercase();
+    let label: String = host.split('.').next().unwrap_or("").chars().take(63).collect();
+    let clean: String =
+        label.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' { c } else { '-' }).collect();
+    Name::new(clean.trim_matches('-')).unwrap_or_else(|_| Name::new("node").expect("a name"))
+}
+
+/// The data folder: `--data` or `REGROW_DATA`, else `.regrow` here if it is there or an agent is to be started here,
+/// else the system's.
+pub(crate) fn data_folder(given: Option<&Path>, starting: bool) -> PathBuf {
+    let here = Path::new(".regrow");
+    match given {
+        Some(path) => path.to_path_buf(),
+        None if starting || here.exists() => here.to_path_buf(),
+        None => PathBuf::from("/var/lib/regrow"),
+    }
+}

@@ -1,0 +1,85 @@
+//! The log, on standard error: text on a terminal, JSON lines (`ts level msg node cause …`) elsewhere.
+
+use super::clock;
+use regrow_model::Name;
+use serde_json::{Map, Value};
+use std::fmt::{Debug, Write as _};
+use std::io::Write as _;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Starts the log. `REGROW_LOG` is the least level that is shown: `error warn info debug trace`; default `info`.
+pub(super) fn start(node: Name) {
+    let level = std::env::var("REGROW_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(Level::INFO);
+    let human = rustix::termios::isatty(std::io::stderr());
+    let lines = Lines { node, level, human };
+    // A second start within one process keeps the first log.
+    let _ = tracing_subscriber::registry().with(lines).try_init();
+}
+
+struct Lines {
+    node: Name,
+    level: Level,
+    human: bool,
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: Map<String, Value>,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message = value.to_owned();
+        } else {
+            self.rest.insert(field.name().to_owned(), value.into());
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() > self.level || !metadata.target().starts_with("regrow") {
+            return;
+        }
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = metadata.level().as_str().to_lowercase();
+        let line = if self.human { text(&level, &fields) } else { self.json(&level, fields) };
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+}
+
+impl Lines {
+    fn json(&self, level: &str, fields: Fields) -> String {
+        let mut line = Map::new();
+        line.insert("ts".to_owned(), (clock::now().0 as f64 / 1000.0).into());
+        line.insert("level".to_owned(), level.into());
+        line.insert("msg".to_owned(), fields.message.into());
+        line.insert("node".to_owned(), self.node.as_str().into());
+        line.extend(fields.rest);
+        format!("{}\n", Value::Object(line))
+    }
+}
+
+fn text(level: &str, fields: &Fields) -> String {
+    let mut line = format!("{}  ", clock::text(clock::now()));
+    if level != "info" {
+        let _ = write!(line, "{level}: ");
+    }
+    if let Some(object) = fields.rest.get("object").and_then(Value::as_str) {
+        let _ = write!(line, "{object:<20} ");
+    }
+    let _ = writeln!(line, "{}", fields.message);
+    line
+}
