@@ -1,0 +1,45 @@
+# Everything a newcomer types. `make run` and `make test` install what is missing.
+
+CARGO ?= cargo
+EXAMPLE ?= examples/web/regrow.yaml
+
+.PHONY: help run test lint bench build install-run install-test install-bench sim
+
+help:
+	@echo "make run     build Regrow, run examples/web: three web servers behind HAProxy (Ctrl-C stops it)"
+	@echo "make test    lint and all tests, with the real components"
+	@echo "make bench   measure against peers; the table goes to bench/RESULTS.md"
+	@echo "make lint    formatting, clippy, walls, links of the docs"
+	@echo "make sim     the simulator at length: SEEDS=100000 make sim"
+
+run: install-run
+	$(CARGO) build --release --locked -p regrow
+	@mkdir -p examples/web/run
+	./target/release/regrow up $(EXAMPLE)
+
+build:
+	$(CARGO) build --release --locked -p regrow
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/check-links.sh
+
+test: install-test lint
+	$(CARGO) build --locked -p regrow
+	$(CARGO) nextest run --workspace --locked
+
+sim:
+	SEEDS=$${SEEDS:-100000} $(CARGO) nextest run --release --locked -p regrow-sim
+
+bench: install-bench build
+	bench/run.sh
+
+install-run:
+	@scripts/install.sh run
+
+install-test:
+	@scripts/install.sh test
+
+install-bench:
+	@scripts/install.sh bench
