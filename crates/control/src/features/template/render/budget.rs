@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const BUILT_BYTES_MAX: u64 = 4 * limits::RENDERED_BYTES_MAX as u64;
 
 /// Most steps of one rendering: instructions of Jinja, iterations, calls and keys looked at of Go. Some thirty are
-/// needed for an endpoint, so 10,000 of them use 2 %; all of them take about a second.
-pub(super) const STEPS_MAX: u64 = 20_000_000;
+/// needed for an endpoint: 10,000 of them use 6 %.
+pub(super) const STEPS_MAX: u64 = 5_000_000;
 
 /// What is left.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ impl Budget {
     pub(super) fn build(&self, bytes: u64) -> Result<(), String> {
         spend(&self.bytes, bytes)
             .ok_or_else(|| format!("its functions build more than {BUILT_BYTES_MAX} bytes: the source does not end"))
+    }
+
+    /// Refuses what could build more than is left; what it did build is paid for afterwards.
+    pub(super) fn could_build(&self, bytes: u64) -> Result<(), String> {
+        if bytes <= self.bytes.load(Ordering::Relaxed) { Ok(()) } else { self.build(u64::MAX) }
     }
 
     /// Pays for work.

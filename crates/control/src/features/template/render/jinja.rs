@@ -64,7 +64,7 @@ fn functions(environment: &mut Environment<'_>, context: &Arc<Context>) {
     let shared = context.clone();
     environment.add_function("gets", move |path: &str| {
         let pairs = if super::glob::is_pattern(path) { shared.pairs(path) } else { shared.folder(path) };
-        let pair = |(key, value): (String, String)| Value::from_iter([("key", key), ("value", value)]);
+        let pair = |(key, value): (String, String)| Value::from_pairs([("key", key), ("value", value)]);
         Ok::<_, Error>(pairs.map_err(refused)?.into_iter().map(pair).collect::<Vec<Value>>())
     });
     let shared = context.clone();
@@ -195,11 +195,10 @@ fn describe(name: &str, text: &str, error: &Error, make: impl FnOnce(Place, Stri
         (_, Some(detail)) => detail.to_owned(),
         (kind, None) => kind.to_string(),
     };
-    if error.kind() == ErrorKind::UndefinedError
-        && error.detail().is_none()
-        && let Some(asked) = error.range().and_then(|range| text.get(range))
-    {
-        message = format!("`{asked}` is undefined{}", meant(asked));
+    // The engine names what is undefined in backticks, where it knows.
+    if let Some(asked) = message.strip_suffix("` is undefined").and_then(|named| named.strip_prefix('`')) {
+        let hint = meant(asked);
+        message.push_str(&hint);
     }
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
@@ -213,6 +212,7 @@ fn describe(name: &str, text: &str, error: &Error, make: impl FnOnce(Place, Stri
 fn meant(asked: &str) -> String {
     let fields = ["name", "address", "id", "instance", "node", "port", "tags"];
     match asked.rsplit_once('.') {
+        Some(("vars", _)) => String::new(),
         Some((_, field)) => hint(field, fields),
         None => hint(asked, ROOT_NAMES),
     }

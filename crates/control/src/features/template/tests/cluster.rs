@@ -142,6 +142,21 @@ impl Cluster {
         self.view.apply(key, value.map(str::as_bytes), revision).unwrap();
     }
 
+    /// What a source of the given name renders to, or its error.
+    pub(super) fn render(&mut self, source: &str, text: &str) -> String {
+        let keys = vec!["/".to_owned()];
+        self.template(text, |spec| {
+            spec.source = Some(source.to_owned());
+            if spec.keys.is_empty() {
+                spec.keys = keys;
+            }
+        });
+        match template::render(&self.view, &name("n1"), &name("web")) {
+            Ok(set) => set.files[0].content.to_string(),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
     pub(super) fn plan(&self) -> Plan {
         template::plan(&self.view, &name("n1"), self.now)
     }

@@ -1,4 +1,7 @@
-//! Scripts through the planner: a view in, a plan out.
+//! Scripts through the planner, a view in and a plan out; and sources through the renderer.
 
 mod cluster;
+mod confd;
+mod hostile;
+mod jinja;
 mod steps;

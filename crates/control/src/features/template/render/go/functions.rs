@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Pays for a run of a named template. No source can name it.
 pub(super) const STEP: &str = "\0step";
 
+/// Steps that one call takes, of a function or of a named template: it is that much dearer than an iteration.
+pub(super) const CALL_STEPS: u64 = 10;
+
 /// Begins the names of functions that note a place. No source can name them.
 pub(super) const PLACE: &str = "\0place";
 
@@ -111,7 +114,7 @@ pub(super) fn table(context: &Arc<Context>) -> FuncMap {
             if args.len() < fewest || args.len() > most {
                 return Err(fault(format!("{name} takes {}, not {}", arity(fewest, most), args.len())));
             }
-            context.budget.step(1).map_err(fault)?;
+            context.budget.step(CALL_STEPS).map_err(fault)?;
             call(&context, name, args).map_err(|message| fault(format!("{name}: {message}")))
         };
         table.insert(name.to_owned(), Arc::new(function));
@@ -120,7 +123,7 @@ pub(super) fn table(context: &Arc<Context>) -> FuncMap {
     table.insert(
         STEP.to_owned(),
         Arc::new(move |_: &[Value]| {
-            shared.budget.step(1).map_err(fault)?;
+            shared.budget.step(CALL_STEPS).map_err(fault)?;
             Ok(Value::String("".into()))
         }),
     );

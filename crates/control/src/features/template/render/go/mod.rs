@@ -26,7 +26,7 @@ pub(super) fn validate(name: &str, source: &str) -> Result<(), RenderError> {
 pub(super) fn render(name: &str, source: &str, context: &Arc<Context>) -> Result<String, RenderError> {
     let trees = parse(name, source)?;
     let mut page = Page::default();
-    let result = template(name, &trees, context, None).execute_fmt(&mut page, &Value::Nil);
+    let result = template(name, &trees, context, None).execute_template_fmt(&mut page, name, &Value::Nil);
     let result = result.map_err(|error| {
         let place = place_of_failure(name, source, &trees, context);
         RenderError::Evaluation { place, message: message(error) }
@@ -36,6 +36,11 @@ pub(super) fn render(name: &str, source: &str, context: &Arc<Context>) -> Result
 
 fn parse(name: &str, source: &str) -> Result<Trees, RenderError> {
     let syntax = |place: Place, message: String| RenderError::Syntax { place, message };
+    let fault = |fault: tree::Fault| {
+        let place = fault.offset.map_or(Place::file(name), |offset| Place::at(name, source, offset));
+        syntax(place, fault.message)
+    };
+    tree::not_cut_short(source).map_err(fault)?;
     let parsed = Template::new(name).parse(source).map_err(|error| match error {
         TemplateError::Parse { line, col, message, .. } | TemplateError::Lex { line, col, message, .. } => {
             syntax(Place { file: name.to_owned(), line: Some(line), column: Some(col) }, message)
@@ -47,7 +52,7 @@ fn parse(name: &str, source: &str) -> Result<Trees, RenderError> {
     // A source of definitions only, or of nothing at all, has no tree of its own name.
     trees.entry(name.to_owned()).or_insert_with(|| ListNode { pos: gotmpl::parse::Pos::new(0, 1), nodes: Vec::new() });
     for tree in trees.values_mut() {
-        tree::prepare(tree).map_err(|fault| syntax(Place::at(name, source, fault.offset), fault.message))?;
+        tree::prepare(tree).map_err(fault)?;
     }
     Ok(trees)
 }

@@ -1,6 +1,6 @@
 //! Functions that make text of text, and the engine's own ones with a bound on what they build.
 
-use super::functions::{Called, all, fault, from_json, int, list, paid, string, text};
+use super::functions::{CALL_STEPS, Called, all, fault, from_json, int, list, paid, string, text};
 use crate::features::template::render::context::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -100,8 +100,7 @@ pub(super) fn bounded(table: &mut FuncMap, context: &Arc<Context>) {
             name.to_owned(),
             Arc::new(move |args: &[Value]| {
                 let bytes = args.iter().map(|arg| printed(arg) + 1).fold(0u64, u64::saturating_add);
-                context.budget.build(bytes.saturating_mul(growth)).map_err(fault)?;
-                engine(name, args)
+                engine(&context, name, args, bytes.saturating_mul(growth))
             }),
         );
     }
@@ -109,10 +108,9 @@ pub(super) fn bounded(table: &mut FuncMap, context: &Arc<Context>) {
     table.insert(
         "printf".to_owned(),
         Arc::new(move |args: &[Value]| {
-            if let Some(format) = args.first().and_then(Value::as_str) {
-                context.budget.build(formatted(format, &args[1..])).map_err(fault)?;
-            }
-            engine("printf", args)
+            let format = args.first().and_then(Value::as_str);
+            let bytes = format.map_or(0, |format| formatted(format, &args[1..]));
+            engine(&context, "printf", args, bytes)
         }),
     );
 }
@@ -127,12 +125,12 @@ fn formatted(format: &str, args: &[Value]) -> u64 {
     verbs.saturating_mul(one).saturating_add(format.len() as u64).saturating_add(rest)
 }
 
-/// Bytes that printing a value takes, about; counts no further than anyone can pay.
+/// Bytes that a value takes, printed or kept, about; counts no further than anyone can pay.
 pub(super) fn printed(value: &Value) -> u64 {
     fn count(value: &Value, left: &mut u64) {
         let own = match value {
             Value::String(text) => text.len() as u64,
-            _ => 24,
+            _ => 64,
         };
         *left = left.saturating_sub(own + 1);
         match value {
@@ -161,13 +159,15 @@ pub(super) fn printed(value: &Value) -> u64 {
     most - left
 }
 
-/// Calls the engine's own function through a small source that applies it to a list.
-fn engine(name: &str, args: &[Value]) -> Called {
+/// Calls the engine's own function through a small source that applies it to a list; it builds `most` bytes at most.
+fn engine(context: &Context, name: &str, args: &[Value], most: u64) -> Called {
     if args.len() > PRINT_ARGUMENTS_MAX {
         return Err(fault(format!("{name} takes at most {PRINT_ARGUMENTS_MAX} arguments, not {}", args.len())));
     }
-    let applied = applied(name, args.len());
-    Ok(Value::String(applied.execute_to_string(&Value::List(args.into()))?.into()))
+    context.budget.step(CALL_STEPS).and_then(|()| context.budget.could_build(most)).map_err(fault)?;
+    let built = applied(name, args.len()).execute_to_string(&Value::List(args.into()))?;
+    context.budget.build(built.len() as u64).map_err(fault)?;
+    Ok(text(built))
 }
 
 /// `{{name (index . 0) (index . 1) …}}`, parsed once for each name and number of arguments.

@@ -1,15 +1,49 @@
 //! What is done to a parsed source before it runs.
 
 use super::functions;
-use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos, SmolStr};
+use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Parser, PipeNode, Pos, SmolStr};
 use gotmpl::{FuncMap, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is wrong with a source, and where.
 pub(super) struct Fault {
-    pub(super) offset: usize,
+    /// The byte; `None` when it is too dear to find.
+    pub(super) offset: Option<usize>,
     pub(super) message: String,
+}
+
+/// Put behind a source to see whether the parser came so far.
+const END: &str = "\0end of the source\0";
+
+/// Most bytes that are parsed to find the place of one fault.
+const SEARCH_BYTES_MAX: usize = 8 << 20;
+
+/// Refuses an `{{end}}` or `{{else}}` too many: Go does, the engine takes it for the end of the source and loses the
+/// rest. A source that is wrong in another way is left to the engine's own words.
+pub(super) fn not_cut_short(source: &str) -> Result<(), Fault> {
+    if reaches_end(source) != Some(false) {
+        return Ok(());
+    }
+    // Whatever ends a block that is open has a prefix that is not a source of its own; the one too many has.
+    let mut searched = 0;
+    let mut candidates = source.match_indices("{{").map(|(offset, _)| offset).filter(|offset| {
+        let word = source[offset + 2..].trim_start_matches('-').trim_start();
+        word.starts_with("end") || word.starts_with("else")
+    });
+    let offset = candidates.by_ref().find(|offset| {
+        searched += offset;
+        searched > SEARCH_BYTES_MAX || reaches_end(&source[..*offset]) == Some(true)
+    });
+    let offset = offset.filter(|_| searched <= SEARCH_BYTES_MAX);
+    Err(Fault { offset, message: "an {{end}} or {{else}} that belongs to nothing".to_owned() })
+}
+
+/// Whether the parser takes in the whole source; `None` when it refuses it.
+fn reaches_end(source: &str) -> Option<bool> {
+    let marked = format!("{source}{END}");
+    let (tree, _) = Parser::new(&marked, "{{", "}}").ok()?.parse().ok()?;
+    Some(matches!(tree.nodes.last(), Some(Node::Text(text)) if text.text.ends_with(END)))
 }
 
 /// Checks that every function exists, makes methods of times into calls, and lets every named template pay for its
@@ -62,7 +96,9 @@ fn pipe(pipe: &mut PipeNode) -> Result<(), Fault> {
 
 fn expression(expression_: &mut Expr) -> Result<(), Fault> {
     match expression_ {
-        Expr::Identifier(pos, name) => functions::known(name).map_err(|message| Fault { offset: pos.offset, message }),
+        Expr::Identifier(pos, name) => {
+            functions::known(name).map_err(|message| Fault { offset: Some(pos.offset), message })
+        }
         Expr::Pipe(_, inner) => pipe(inner),
         Expr::Chain(_, inner, _) => expression(inner),
         Expr::Dot(_)
