@@ -67,7 +67,8 @@ pub struct Config {
     /// Highest factor of local health. Default: 8.
     pub awareness_max: u32,
 
-    /// Shortest suspicion is `suspicion_mult × max(1, log10(n)) × probe_interval`. Default: 4.
+    /// Shortest suspicion is `suspicion_mult × max(1, log10(n)) × probe_interval`. Default: 3 (Serf: 4):
+    /// a suspect is probed all the while, so it has more chances to refute than with Serf in twice the time.
     pub suspicion_mult: u32,
     /// Longest suspicion is `suspicion_max_mult` times the shortest. With `c` of `confirmations` it lasts
     /// `max − (max − min) × log(c + 1) / log(confirmations + 1)`. Default: 6.
@@ -88,7 +89,8 @@ pub struct Config {
     /// How long the dead are told news, so that they can refute; also how long their death is told to others.
     /// Default: 30 s.
     pub gossip_to_the_dead: Duration,
-    /// News is sent `retransmit_mult × ceil(log10(n + 1))` times. Default: 4.
+    /// News is sent `retransmit_mult × ceil(log10(n + 1))` times by each. Default: 6 (Serf: 4): of 50 members
+    /// one misses a piece of news once in 3,000 times instead of once in 60, and waits for an exchange of states.
     pub retransmit_mult: u32,
 
     /// Time between two exchanges of whole states. Over 32 members it is
@@ -151,7 +153,7 @@ impl Config {
             watch_neighbours: 2,
             watch_interval: Duration::from_millis(400),
             awareness_max: 8,
-            suspicion_mult: 4,
+            suspicion_mult: 3,
             suspicion_max_mult: 6,
             confirmations: 2,
             suspect_probe_interval: Duration::from_millis(500),
@@ -159,7 +161,7 @@ impl Config {
             gossip_interval: Duration::from_millis(100),
             gossip_nodes: 3,
             gossip_to_the_dead: Duration::from_secs(30),
-            retransmit_mult: 4,
+            retransmit_mult: 6,
             push_pull_interval: Duration::from_secs(30),
             stream_timeout: Duration::from_secs(10),
             reconnect_interval: Duration::from_secs(10),

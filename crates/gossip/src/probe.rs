@@ -22,6 +22,8 @@ use crate::wire::{Ack, Alive, IndirectPing, Nack, Ping, StateCode, Suspect};
 const DIRECT_MIN: Duration = Duration::from_millis(50);
 /// A direct ack is given so many median round trips.
 const DIRECT_ROUND_TRIPS: u32 = 4;
+/// Time between pings of one probe once the first had no ack.
+const PING_AGAIN: Duration = Duration::from_millis(200);
 /// How long an indirect ping is waited for, as Serf peers do before they send a nack.
 const RELAY_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -135,12 +137,12 @@ impl Gossip {
             return;
         }
         let seq = self.next_seq();
-        let ping = Ping {
-            seq,
-            node: name.to_owned(),
-            source: Some(self.config.address),
-            source_node: self.config.name.clone(),
+        // Extra pings are many and are kept short: the ack finds its way by the datagram's sender.
+        let (source, source_node) = match aim {
+            Aim::Extra => (None, String::new()),
+            Aim::Round | Aim::Claim | Aim::Twin => (Some(self.config.address), self.config.name.clone()),
         };
+        let ping = Ping { seq, node: name.to_owned(), source, source_node };
         let probe = Probe {
             name: name.to_owned(),
             address,
@@ -170,10 +172,22 @@ impl Gossip {
         }
     }
 
-    /// No direct ack: ask others, and try TCP.
+    /// No direct ack: ask others, try TCP, and ping again and again until the deadline. A lost packet is
+    /// then nothing, and a dead node is found no later.
     pub(crate) fn on_probe_direct(&mut self, seq: u32) {
-        let Some(probe) = self.probes.get(&seq).filter(|probe| !probe.widened) else { return };
-        let (name, address) = (probe.name.clone(), probe.address);
+        let Some(probe) = self.probes.get(&seq) else { return };
+        let (name, address, widened) = (probe.name.clone(), probe.address, probe.widened);
+        if probe.sent < self.now {
+            let ping = Ping { seq, node: name.clone(), source: None, source_node: String::new() };
+            self.send(address, ping.encode());
+        }
+        self.timers.set(self.now + PING_AGAIN, Timer::ProbeDirect(seq));
+        if !widened {
+            self.widen(seq, name, address);
+        }
+    }
+
+    fn widen(&mut self, seq: u32, name: String, address: SocketAddr) {
         let takes_tcp = self.members.get(&name).is_some_and(|record| record.takes_tcp_pings());
         let helpers = self.helpers(&name);
         let (asked, expected) = (helpers.len(), helpers.iter().filter(|(_, nacks)| *nacks).count());
@@ -300,6 +314,8 @@ impl Gossip {
             return;
         }
         let payload = self.position.own().encode_payload();
+        // A watcher's ping, which names no sender, wants to know that we live and nothing more.
+        let payload = if ping.source_node.is_empty() { Vec::new() } else { payload };
         self.send(to, Ack { seq: ping.seq, payload }.encode());
         if let Some(record) = self.members.get(&ping.source_node)
             && !record.is_living()

@@ -8,6 +8,8 @@ use crate::rng::Rng;
 
 /// Bytes of the checksum layer: type byte and CRC-32.
 const CRC_BYTES: usize = 5;
+/// Shorter messages only grow: the map around the compressed bytes takes 15 bytes, and codes start at 9 bits.
+const COMPRESS_FROM_BYTES: usize = 128;
 /// Bytes of a compound's type and count.
 const COMPOUND_BYTES: usize = 2;
 /// Bytes that a compound adds for each message. Source: memberlist `compoundOverhead`.
@@ -69,7 +71,7 @@ impl Envelope {
     /// `checksum`: whether the receiver understands checksums (memberlist protocol 5 and later).
     pub fn seal_packet(&self, message: Vec<u8>, checksum: bool, rng: &mut Rng) -> Vec<u8> {
         let mut bytes = message;
-        if self.compress {
+        if self.compress && bytes.len() >= COMPRESS_FROM_BYTES {
             let packed = compress(&bytes);
             if packed.len() < bytes.len() {
                 bytes = packed;

@@ -71,7 +71,7 @@ impl Ping {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::message(swim_type::PING);
-        writer.map(if self.source.is_some() { 5 } else { 3 });
+        writer.map(2 + if self.source.is_some() { 2 } else { 0 } + usize::from(!self.source_node.is_empty()));
         writer.uint_field("SeqNo", u64::from(self.seq));
         writer.raw_field("Node", self.node.as_bytes());
         source_fields(&mut writer, self.source, &self.source_node);
@@ -102,7 +102,9 @@ fn source_fields(writer: &mut Writer, source: Option<SocketAddr>, node: &str) {
         writer.raw_field("SourceAddr", &address_bytes(address.ip()));
         writer.uint_field("SourcePort", u64::from(address.port()));
     }
-    writer.raw_field("SourceNode", node.as_bytes());
+    if !node.is_empty() {
+        writer.raw_field("SourceNode", node.as_bytes());
+    }
 }
 
 /// Please ping `node` for me.
@@ -128,7 +130,8 @@ impl IndirectPing {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::message(swim_type::INDIRECT_PING);
-        writer.map(6 + if self.source.is_some() { 2 } else { 0 } + usize::from(self.refused));
+        let sender = if self.source.is_some() { 2 } else { 0 } + usize::from(!self.source_node.is_empty());
+        writer.map(5 + sender + usize::from(self.refused));
         writer.uint_field("SeqNo", u64::from(self.seq));
         writer.raw_field("Target", &address_bytes(self.target.ip()));
         writer.uint_field("Port", u64::from(self.target.port()));
