@@ -27,6 +27,17 @@ pub(crate) fn id(text: &str) -> InstanceId {
     text.parse().expect("an instance's id")
 }
 
+/// What becomes of one action of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing: the transaction did not go through, or its turn does not come.
+    Left,
+    /// It is done, and the agent ends before it has recorded so.
+    Lost,
+    /// It is done and recorded.
+    Done,
+}
+
 pub(crate) struct World {
     pub(crate) view: View,
     pub(crate) now: Time,
@@ -174,21 +185,22 @@ impl World {
         admit(&self.view, self.now, plan)
     }
 
-    /// Carries out what `lets` lets through of one plan, one action an object, and gives back whether any was.
-    pub(crate) fn round(&mut self, mut lets: impl FnMut(&Planned) -> bool) -> (Plan, bool) {
+    /// Carries out one plan, one action an object, as `fate` says of each, and gives back whether any was.
+    pub(crate) fn round(&mut self, mut fate: impl FnMut(&Planned) -> Fate) -> (Plan, bool) {
         let plan = self.plan();
         let mut busy = BTreeSet::new();
         let mut moved = false;
         for planned in &plan.actions {
-            if busy.insert(planned.object.clone()) && lets(planned) {
-                self.carry_out(planned);
+            let fate = if busy.insert(planned.object.clone()) { fate(planned) } else { Fate::Left };
+            if fate != Fate::Left {
+                self.carry_out(planned, fate);
                 moved = true;
             }
         }
         (plan, moved)
     }
 
-    fn carry_out(&mut self, planned: &Planned) {
+    fn carry_out(&mut self, planned: &Planned, fate: Fate) {
         self.check_disruption(planned);
         let outcome = match &planned.action {
             Action::Record { changes } => {
@@ -208,8 +220,10 @@ impl World {
             }
             other => panic!("these planners never want to {}", other.verb()),
         };
-        let recorded = instance::outcome(&self.view, &name("n1"), planned, &outcome, self.now);
-        self.commit(recorded);
+        if fate == Fate::Done {
+            let recorded = instance::outcome(&self.view, &name("n1"), planned, &outcome, self.now);
+            self.commit(recorded);
+        }
     }
 
     fn start(&mut self, id: &InstanceId, life: u64, program: &str, listen: &Option<(String, u16)>) -> Outcome {
@@ -276,6 +290,23 @@ impl World {
         recorded.events.into_iter().for_each(|event| self.tell(event));
     }
 
+    /// A start of the agent: it goes on after a halt, and sees what has ended in between.
+    pub(crate) fn restart(&mut self) {
+        self.view.halt = None;
+        let before = &self.view.nodes[&name("n1")].value;
+        let node = observed::Node { since: self.now, ..observed::Node::clone(before) };
+        self.put(Record::Node(name("n1"), node));
+        for (id, seen) in self.view.instances.clone() {
+            let there = self.processes.get(&id).is_some_and(|(life, _)| *life == seen.incarnation);
+            if seen.phase == Phase::Running && !there {
+                let (exit, cause) = (self.exit(9), self.cause());
+                let recorded =
+                    instance::exited(&self.view, &name("n1"), &id, seen.incarnation, &exit, self.now, &cause);
+                self.commit(recorded);
+            }
+        }
+    }
+
     fn tell(&mut self, draft: Draft) {
         let event_id = EventId::new(self.now, self.events.len() as u32, &name("n1"));
         let Draft { kind, object, message, detail, cause } = draft;
@@ -337,7 +368,7 @@ impl World {
     /// Plans and lives until nothing changes; gives back the last plan.
     pub(crate) fn settle(&mut self) -> Plan {
         for _ in 0..ROUNDS_MAX {
-            let (plan, moved) = self.round(|_| true);
+            let (plan, moved) = self.round(|_| Fate::Done);
             if !self.live() && !moved {
                 return plan;
             }

@@ -1,6 +1,6 @@
 //! Shows each rule of the governor alone, and that what is let through pays.
 
-use crate::world::{World, id, lines, name};
+use crate::world::{Fate, World, id, lines, name};
 use regrow_model::desired::Goal;
 use regrow_model::key::{Change, Record};
 use regrow_model::{Action, Plan};
@@ -40,11 +40,11 @@ fn the_floor_counts_what_is_let_through_and_what_is_on_its_way() {
     let mut world = World::web(json!({"size": 4, "min_healthy": 3}));
     world.settle();
     world.group("web", json!({"size": 4, "min_healthy": 3, "command": ["v2"], "update": {"max_unavailable": 4}}));
-    world.round(|_| true);
+    world.round(|_| Fate::Done);
     let plan = world.plan();
     assert_eq!(disruptions(&plan), 1);
     assert!(lines(&plan).contains("[min-healthy] 3 of group web are healthy and 3 must stay so"), "{}", lines(&plan));
-    world.round(|_| true);
+    world.round(|_| Fate::Done);
     assert_eq!(disruptions(&world.plan()), 0, "the first is still on its way");
     world.settle();
     assert!(world.serving().iter().all(|line| line.contains(" v2 ")), "{:?}", world.serving());

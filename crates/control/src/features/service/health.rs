@@ -164,7 +164,7 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Checked, FORGET_FROM, Health};
-    use crate::world::{World, id, name};
+    use crate::world::{Fate, World, id, name};
     use regrow_model::{CauseId, Time};
     use serde_json::json;
 
@@ -177,7 +177,7 @@ mod tests {
         for slot in 0..1_000 {
             let other = id(&format!("web-{slot}"));
             health.lives.insert((name("gone"), other), Default::default());
-            while world.round(|_| true).1 {}
+            while world.round(|_| Fate::Done).1 {}
             let life = world.view.assignments[&id("web-0")].incarnation;
             let (service, instance) = (name("web"), id("web-0"));
             let (check, output) = ("http /", "");

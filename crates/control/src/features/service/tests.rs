@@ -1,7 +1,7 @@
 //! Shows which checks run, how results are counted, and that only transitions are written.
 
 use super::{Checked, Health, targets};
-use crate::world::{World, id, name};
+use crate::world::{Fate, World, id, name};
 use regrow_model::event::EventKind;
 use regrow_model::observed::EndpointState;
 use regrow_model::{CauseId, InstanceId, Recorded, Time};
@@ -19,7 +19,7 @@ impl Bench {
         let mut world = World::new();
         world.service("web", json!({"checks": checks}));
         world.group("web", json!({"size": 1}));
-        while world.round(|_| true).1 {}
+        while world.round(|_| Fate::Done).1 {}
         Bench { world, health: Health::default(), instance: id("web-0") }
     }
 
@@ -112,7 +112,7 @@ fn what_is_not_asked_for_changes_nothing() {
     assert_eq!(bench.result_of(2, "tcp", true), Recorded::default(), "another life");
     assert_eq!(bench.script("tcp", "+"), "P");
     bench.world.group("web", json!({"size": 0, "drain": "1m"}));
-    while bench.world.round(|_| true).1 {}
+    while bench.world.round(|_| Fate::Done).1 {}
     assert_eq!(bench.script("tcp", "--"), "rr", "it leaves, whatever its checks say");
     assert!(targets(&bench.world.view, &name("n1")).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Shows how a group is changed: a step at a time, back to the last good version when the new one fails, and all of
 //! it stopped in order.
 
-use crate::world::{World, id, lines, name};
+use crate::world::{Fate, World, id, lines, name};
 use regrow_model::desired::Goal;
 use regrow_model::event::EventKind;
 use regrow_model::{Name, Plan};
@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn change(world: &mut World, group: &Name, size: usize) -> (usize, usize) {
     let (mut away, mut most) = (0, 0);
     for _ in 0..200 {
-        let (_, moved) = world.round(|_| true);
+        let (_, moved) = world.round(|_| Fate::Done);
         let lived = world.live();
         let serving = world.view.assignments_of(group).filter(|(id, _)| world.serves(id)).count();
         away = away.max(size.saturating_sub(serving));
@@ -156,17 +156,14 @@ fn everything_stops_in_order() {
     );
     let mut left = Vec::new();
     for _ in 0..8 {
-        world.round(|_| true);
+        world.round(|_| Fate::Done);
         left.push(world.processes.len());
     }
     assert_eq!(left, [4, 3, 3, 0, 0, 0, 0, 0]);
     assert_eq!(lines(&world.settle()), "");
     assert_eq!(world.view.assignments.len(), 4, "the slots and their ports are kept");
-    // The next start of the agent.
-    world.view.halt = None;
     world.now = world.now.after(SECOND);
-    let node = regrow_model::observed::Node { since: world.now, ..(*world.view.nodes[&name("n1")].value).clone() };
-    world.put(regrow_model::key::Record::Node(name("n1"), node));
+    world.restart();
     world.settle();
     assert_eq!(world.serving(), ["proxy-0 2 p :20000", "web-0 2 v1 :20001", "web-1 2 v1 :20002", "web-2 2 v1 :20003"]);
     assert!(world.view.assignments.values().all(|assignment| assignment.crashes == 0));

@@ -1,6 +1,6 @@
 //! Shows what becomes of the dead, of crash loops, and of processes that live and fail their checks.
 
-use crate::world::{World, id, lines};
+use crate::world::{Fate, World, id, lines};
 use regrow_model::event::EventKind;
 use serde_json::json;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn one_that_fails_its_checks_for_too_long_is_replaced() {
     world.now = world.now.after(Duration::from_millis(1));
     assert_eq!(lines(&world.plan()), "record instance/web-0: stop web-0: its checks have failed for 30s (disrupts)\n");
     world.sick.clear();
-    world.round(|_| true);
+    world.round(|_| Fate::Done);
     world.settle();
     assert_eq!(world.view.assignments[&id("web-0")].incarnation, 2);
     assert_eq!(world.serving().len(), 3);

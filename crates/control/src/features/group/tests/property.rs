@@ -6,7 +6,7 @@
 //! - when the world is well again and is left alone, the group has its size and version, all of it healthy, and
 //!   nothing is left of anything else.
 
-use crate::world::{World, id, lines, name};
+use crate::world::{Fate, World, id, lines, name};
 use proptest::prelude::*;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -26,7 +26,9 @@ enum Step {
     Load(bool),
     Pass(u64),
     Remove,
-    /// Rounds in which only some actions come about: bits say which.
+    Halt,
+    Restart,
+    /// Rounds in which only some actions come about, and some of them without a word of it: two bits each.
     Rounds(u64),
 }
 
@@ -44,6 +46,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<bool>().prop_map(Step::Load),
         4 => (1..50_000u64).prop_map(Step::Pass),
         1 => Just(Step::Remove),
+        1 => Just(Step::Halt),
+        1 => Just(Step::Restart),
         8 => any::<u64>().prop_map(Step::Rounds),
     ];
     proptest::collection::vec(step, 1..40)
@@ -75,12 +79,18 @@ fn take(world: &mut World, step: &Step) {
         Step::Load(loading) => world.loading = loading,
         Step::Pass(ms) => world.now = world.now.after(Duration::from_millis(ms)),
         Step::Remove => world.view.groups.clear(),
+        Step::Halt => world.halt(),
+        Step::Restart => world.restart(),
         Step::Rounds(bits) => {
             for round in 0..8 {
                 let mut at = round * 8;
                 world.round(|_| {
-                    at += 1;
-                    bits >> (at % 64) & 1 == 1
+                    at += 2;
+                    match bits >> (at % 64) & 3 {
+                        0 => Fate::Left,
+                        1 => Fate::Lost,
+                        _ => Fate::Done,
+                    }
                 });
                 world.live();
                 check_ports(world);
@@ -109,6 +119,7 @@ proptest! {
         world.sick.clear();
         world.broken.clear();
         world.crashing.clear();
+        world.restart();
         world.group("web", spec(4, 9, 1, 0, None));
         let plan = world.pass(Duration::from_secs(1_200));
         prop_assert_eq!(lines(&plan), "");
