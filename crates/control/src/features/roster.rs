@@ -161,3 +161,58 @@ impl Served {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Shows whose records count for an instance.
+
+    use super::Roster;
+    use crate::world::{Fate, World, id, name};
+    use regrow_model::desired::Assignment;
+    use regrow_model::key::Record;
+    use regrow_model::observed::Instance;
+    use serde_json::json;
+
+    fn healthy(world: &World) -> Vec<bool> {
+        Roster::of(&world.view).members(&name("web")).iter().map(|member| member.is_healthy()).collect()
+    }
+
+    #[test]
+    fn the_endpoint_of_another_life_is_none_of_this() {
+        let mut world = World::web(json!({"size": 1}));
+        world.settle();
+        assert_eq!(healthy(&world), [true]);
+        let mut instance = Instance::clone(&world.view.instances[&id("web-0")]);
+        let mut assignment = Assignment::clone(&world.view.assignments[&id("web-0")]);
+        (instance.incarnation, assignment.incarnation) = (2, 2);
+        world.put(Record::Instance(id("web-0"), Box::new(instance)));
+        world.put(Record::Assignment(id("web-0"), Box::new(assignment)));
+        assert_eq!(healthy(&world), [false]);
+    }
+
+    #[test]
+    fn a_version_is_judged_by_the_service_that_it_had() {
+        let mut world = World::web(json!({"service": null, "size": 2}));
+        world.pass(std::time::Duration::from_secs(1));
+        world.group("web", json!({"size": 2}));
+        assert_eq!(healthy(&world), [true, true]);
+        while healthy(&world) == [true, true] {
+            world.round(|_| Fate::Done);
+        }
+        world.settle();
+        assert_eq!((healthy(&world), world.view.endpoints[&name("web")].len()), (vec![true, true], 2));
+    }
+
+    #[test]
+    fn what_nobody_wants_is_an_orphan_or_left_over() {
+        let mut world = World::web(json!({"size": 3}));
+        world.settle();
+        world.view.assignments.remove(&id("web-0"));
+        world.view.assignments.remove(&id("web-2"));
+        let roster = Roster::of(&world.view);
+        let ids = |found: Vec<String>| found.join(" ");
+        assert_eq!(ids(roster.orphans.iter().map(|(id, _)| id.to_string()).collect()), "web-0 web-2");
+        assert_eq!(ids(roster.leftovers.iter().map(|(id, ..)| id.to_string()).collect()), "web-0 web-2");
+        assert_eq!(roster.members(&name("web")).len(), 1);
+    }
+}

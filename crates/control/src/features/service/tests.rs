@@ -144,3 +144,13 @@ fn only_what_runs_here_is_checked() {
     world.kill(&id("web-0"));
     assert_eq!(targets(&world.view, &name("n1")).len(), 1);
 }
+
+#[test]
+fn the_next_life_is_counted_afresh() {
+    let mut bench = Bench::new(json!([{"tcp": true, "fall": 2}]));
+    assert_eq!(bench.script("tcp", "+-"), "Pp");
+    bench.world.kill(&id("web-0"));
+    while bench.world.round(|_| Fate::Done).1 {}
+    assert_eq!(bench.result_of(2, "tcp", false), Recorded::default(), "the first failure of this life");
+    assert_ne!(bench.result_of(2, "tcp", false), Recorded::default());
+}

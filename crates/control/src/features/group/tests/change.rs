@@ -168,3 +168,115 @@ fn everything_stops_in_order() {
     assert_eq!(world.serving(), ["proxy-0 2 p :20000", "web-0 2 v1 :20001", "web-1 2 v1 :20002", "web-2 2 v1 :20003"]);
     assert!(world.view.assignments.values().all(|assignment| assignment.crashes == 0));
 }
+
+#[test]
+fn the_start_after_a_halt_keeps_its_order_and_a_change_of_one_does_not_wait() {
+    let mut world = World::web(json!({}));
+    let proxy = |program| json!({"service": null, "size": 1, "command": [program], "after": ["group/web"]});
+    world.group("proxy", proxy("p"));
+    world.settle();
+    world.pass(SECOND);
+    assert!(world.serves(&id("proxy-0")));
+    world.sick.insert(id("web-0"));
+    world.settle();
+    world.group("proxy", proxy("q"));
+    world.settle();
+    assert!(world.serving().contains(&"proxy-0 2 q :20000".to_owned()), "{:?}", world.serving());
+    world.halt();
+    world.settle();
+    world.now = world.now.after(SECOND);
+    world.restart();
+    let plan = world.settle();
+    assert_eq!(lines(&plan), "held group/proxy: start proxy-0 [after] 2 of 3 of group/web are healthy\n");
+    world.sick.clear();
+    world.settle();
+    assert!(world.serves(&id("proxy-0")));
+}
+
+#[test]
+fn what_was_broken_before_is_changed_one_at_a_time_too() {
+    let mut world = World::web(json!({"size": 4}));
+    world.broken.extend(["v1".to_owned(), "v2".to_owned()]);
+    world.settle();
+    world.group("web", json!({"size": 4, "command": ["v2"]}));
+    world.settle();
+    let new = world.view.assignments.values().filter(|assignment| assignment.process.command[0] == "v2").count();
+    assert_eq!(new, 1);
+    world.broken.clear();
+    world.settle();
+    assert_eq!(world.serving().len(), 4);
+}
+
+#[test]
+fn one_that_is_sick_already_counts_as_away() {
+    let mut world = World::web(json!({}));
+    world.settle();
+    world.sick.insert(id("web-2"));
+    world.settle();
+    let update = json!({"max_unavailable": 1, "max_surge": 1});
+    world.group("web", json!({"command": ["v2"], "update": update, "min_healthy": 0}));
+    assert_eq!(change(&mut world, &name("web"), 3).0, 1);
+}
+
+#[test]
+fn a_version_without_checks_that_ends_at_once_is_taken_back() {
+    let mut world = World::web(json!({"service": null, "size": 1}));
+    world.pass(SECOND);
+    let good = world.view.group_status[&name("web")].good.as_ref().expect("a good version").version;
+    world.group("web", json!({"service": null, "size": 1, "command": ["v2"]}));
+    for _ in 0..4 {
+        // It is seen to run, and ends a little later.
+        world.settle();
+        world.now = world.now.after(Duration::from_millis(500));
+        world.settle();
+        world.kill(&id("web-0"));
+        world.now = world.now.after(10 * SECOND);
+    }
+    world.pass(SECOND);
+    assert_eq!(world.told(EventKind::RolledBack).len(), 1);
+    assert_eq!(world.view.group_status[&name("web")].good.as_ref().expect("a good version").version, good);
+    assert_eq!(world.view.assignments[&id("web-0")].process.command[0], "v1");
+}
+
+#[test]
+fn a_change_asked_for_doubts_nobody_and_a_return_does() {
+    let mut world = World::web(json!({"size": 2}));
+    world.settle();
+    world.sick.insert(id("web-0"));
+    world.settle();
+    world.group("web", json!({"size": 2, "command": ["v2"]}));
+    world.round(|_| Fate::Done);
+    let doubts = |world: &World| {
+        let plan = world.plan();
+        let found = plan.actions.iter().find_map(|planned| planned.disrupts.clone());
+        found.map(|disruption| disruption.destroys_alive)
+    };
+    assert_eq!(doubts(&world), Some(false));
+    world.settle();
+    world.now = world.now.after(30 * SECOND);
+    world.round(|_| Fate::Done);
+    assert_eq!(world.told(EventKind::RolledBack).len(), 1);
+    assert_eq!(doubts(&world), Some(true));
+}
+
+#[test]
+fn a_pause_lets_no_surge_begin() {
+    let mut world = World::web(json!({}));
+    world.settle();
+    world.group("web", json!({"command": ["v2"], "update": {"max_unavailable": 0, "max_surge": 2}}));
+    world.round(|_| Fate::Done);
+    world.pause(None);
+    world.settle();
+    assert_eq!(world.processes.len(), 3);
+}
+
+#[test]
+fn a_group_that_moves_to_another_service_leaves_nothing_in_the_first() {
+    let mut world = World::web(json!({}));
+    world.service("api", json!({"checks": [{"http": "/"}]}));
+    world.settle();
+    world.group("web", json!({"service": "api"}));
+    assert_eq!(change(&mut world, &name("web"), 3).0, 1);
+    assert_eq!(world.view.endpoints.keys().map(|service| service.as_str()).collect::<Vec<_>>(), ["api"]);
+    assert_eq!(world.serving().len(), 3);
+}

@@ -1,7 +1,10 @@
 //! Shows what becomes of the dead, of crash loops, and of processes that live and fail their checks.
 
+use crate::world::name;
 use crate::world::{Fate, World, id, lines};
+use regrow_model::desired::Assignment;
 use regrow_model::event::EventKind;
+use regrow_model::key::{Key, Record};
 use serde_json::json;
 use std::time::Duration;
 
@@ -112,4 +115,50 @@ fn a_dead_one_of_a_pause_comes_back_as_it_was() {
     world.view.pause = None;
     world.settle();
     assert_eq!(world.serving(), ["web-0 2 v2 :20000", "web-1 2 v2 :20001", "web-2 3 v2 :20002"]);
+}
+
+#[test]
+fn failing_checks_count_only_after_the_grace() {
+    let mut world = World::web(json!({"size": 1, "grace": "60s", "replace_failing": "5s"}));
+    world.settle();
+    let started = world.now;
+    world.sick.insert(id("web-0"));
+    let plan = world.pass(30 * SECOND);
+    assert_eq!(world.view.assignments[&id("web-0")].incarnation, 1);
+    assert_eq!(plan.recheck_at, Some(started.after(60 * SECOND)));
+    world.pass(31 * SECOND);
+    assert_eq!(world.view.assignments[&id("web-0")].incarnation, 2);
+}
+
+#[test]
+fn a_crash_loop_keeps_nobody_else_failing() {
+    let mut world = World::web(json!({"size": 2}));
+    world.settle();
+    for _ in 0..12 {
+        world.kill(&id("web-0"));
+        world.settle();
+        world.now = world.now.max(world.view.assignments[&id("web-0")].not_before);
+        world.settle();
+    }
+    world.kill(&id("web-0"));
+    world.sick.insert(id("web-1"));
+    world.pass(31 * SECOND);
+    assert!(world.view.assignments[&id("web-0")].not_before > world.now, "it still waits");
+    assert_eq!(world.view.assignments[&id("web-1")].incarnation, 2);
+}
+
+#[test]
+fn what_never_started_on_a_node_that_is_gone_goes_to_another() {
+    let mut world = World::web(json!({"size": 1}));
+    world.settle();
+    let mut waiting = Assignment::clone(&world.view.assignments[&id("web-0")]);
+    waiting.incarnation = 2;
+    world.kill(&id("web-0"));
+    world.put(Record::Assignment(id("web-0"), Box::new(waiting)));
+    let node = regrow_model::observed::Node::clone(&world.view.nodes[&name("n1")]);
+    world.view.delete(&Key::Node(name("n1")));
+    world.put(Record::Node(name("n2"), node));
+    world.round(|_| Fate::Done);
+    let next = &world.view.assignments[&id("web-0")];
+    assert_eq!((next.node.as_str(), next.incarnation), ("n2", 3));
 }

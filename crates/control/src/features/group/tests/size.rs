@@ -1,6 +1,7 @@
 //! Shows that a group gets its size, keeps its slots and ports, and waits for what it comes after.
 
-use crate::world::{World, id, lines, name};
+use crate::world::{Fate, World, id, lines, name};
+use regrow_model::Action;
 use regrow_model::observed::WorldErrorKind;
 use serde_json::json;
 use std::time::Duration;
@@ -67,6 +68,28 @@ fn scaling_down_takes_the_highest_and_up_the_lowest_free() {
     world.group("web", json!({"size": 3}));
     world.settle();
     assert_eq!(world.serving(), ["web-0 1 v1 :20000", "web-1 1 v1 :20001", "web-2 1 v1 :20002"]);
+}
+
+#[test]
+fn all_records_of_an_instance_go_in_one_transaction() {
+    let mut world = World::web(json!({"size": 1}));
+    world.settle();
+    world.group("web", json!({"size": 0}));
+    while !world.processes.is_empty() {
+        world.round(|_| Fate::Done);
+    }
+    let plan = world.plan();
+    let Action::Record { changes } = &plan.actions[0].action else { panic!("a record") };
+    let keys: Vec<String> = changes.iter().map(|change| change.key().to_string()).collect();
+    assert_eq!(
+        keys,
+        [
+            "/regrow/desired/instance/web-0",
+            "/regrow/observed/instance/web-0",
+            "/regrow/observed/endpoint/web/web-0",
+            "/regrow/observed/service/web"
+        ]
+    );
 }
 
 #[test]
