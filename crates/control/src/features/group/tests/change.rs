@@ -212,6 +212,7 @@ fn one_that_is_sick_already_counts_as_away() {
     let mut world = World::web(json!({}));
     world.settle();
     world.sick.insert(id("web-2"));
+    world.broken.insert("v2".into());
     world.settle();
     let update = json!({"max_unavailable": 1, "max_surge": 1});
     world.group("web", json!({"command": ["v2"], "update": update, "min_healthy": 0}));
