@@ -5,9 +5,10 @@ use regrow_model::{Outcome, limits};
 use std::fmt::Display;
 use std::io;
 
-/// An error of `kind`; its text is cut at [`limits::OUTPUT_BYTES_MAX`] bytes, because it goes into a record.
+/// An error of `kind`; of a text longer than [`limits::OUTPUT_BYTES_MAX`] bytes both ends are kept, because it goes
+/// into a record.
 pub(crate) fn error(kind: WorldErrorKind, text: impl Into<String>) -> WorldError {
-    WorldError { kind, text: crate::output::cut(text.into(), limits::OUTPUT_BYTES_MAX) }
+    WorldError { kind, text: crate::output::condense(text.into(), limits::OUTPUT_BYTES_MAX) }
 }
 
 /// Names an operating system's error: `what` is a clause with the verb and the object, `cannot write /etc/x.cfg`.

@@ -51,6 +51,16 @@ impl Output {
     }
 }
 
+/// Keeps both ends of a text that is longer than `bytes_max` bytes.
+pub(crate) fn condense(text: String, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text;
+    }
+    let mut output = Output::new(bytes_max);
+    output.add(text.as_bytes());
+    output.text()
+}
+
 /// Cuts a text at `bytes_max` bytes, on a character's border.
 pub(crate) fn cut(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {

@@ -56,10 +56,10 @@ pub(crate) fn boot() -> String {
 /// How a process takes a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takes {
-    /// It has a handler.
+    /// It has a handler, or blocks the signal and asks for it in its own way: it comes through.
     Handles,
-    /// It ignores or blocks it: it waits for it in its own way.
-    Waits,
+    /// It ignores it: it is lost.
+    Ignores,
     /// It has nothing: the kernel's default happens.
     Default,
 }
@@ -72,9 +72,9 @@ pub(crate) fn takes(pid: u32, signal: i32) -> Option<Takes> {
         let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
         Some(u64::from_str_radix(mask.trim(), 16).ok()? & bit != 0)
     };
-    Some(match (has("SigCgt:")?, has("SigIgn:")? || has("SigBlk:")?) {
-        (true, _) => Takes::Handles,
-        (false, true) => Takes::Waits,
+    Some(match (has("SigIgn:")?, has("SigCgt:")? || has("SigBlk:")?) {
+        (true, _) => Takes::Ignores,
+        (false, true) => Takes::Handles,
         (false, false) => Takes::Default,
     })
 }

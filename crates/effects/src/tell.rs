@@ -71,15 +71,24 @@ async fn by_signal(
     Ok(format!("signal {} to {}", name.trim_start_matches("SIG"), told.join(", ")))
 }
 
-/// A program that has no handler is killed by most signals. One that has just started gets the time to make one.
+/// A program that has no handler is killed by most signals, and one that ignores a signal loses it. One that has just
+/// started gets the time to make a handler: HAProxy's master ignores SIGUSR2 until some time after its worker serves.
 async fn wait_for_handler(instance: &InstanceId, process: ProcessId, signal: Signal) -> Result<(), WorldError> {
     let begun_at = Instant::now();
-    while proc::takes(process.pid, signal as i32) == Some(Takes::Default) && kills(signal) {
+    while let Some(takes @ (Takes::Ignores | Takes::Default)) = proc::takes(process.pid, signal as i32) {
+        if takes == Takes::Default && !kills(signal) {
+            return Ok(());
+        }
         if begun_at.elapsed() >= HANDLER_WAIT_MAX {
-            let text = format!(
-                "{instance} (pid {}) has no handler for {signal}, which would kill it: name the signal that it reloads on",
-                process.pid
+            let (pid, why) = (
+                process.pid,
+                match takes {
+                    Takes::Default => "has no handler for it and would be killed",
+                    _ => "ignores it",
+                },
             );
+            let text =
+                format!("cannot send {signal} to {instance} (pid {pid}): it {why}; name the signal that it reloads on");
             return Err(error(WorldErrorKind::Refused, text));
         }
         tokio::time::sleep(HANDLER_LOOK_EVERY).await;

@@ -1,6 +1,6 @@
 //! Stopping an instance: a signal to its group, a grace, SIGKILL.
 
-use super::record::{Stopping, now};
+use super::record::{State, Stopping, now};
 use super::{Instances, Watched, unseen, watch};
 use crate::error::{error, failed, io_error};
 use crate::proc;
@@ -49,15 +49,16 @@ impl Instances {
         };
         let known = self.watched(instance).filter(|watched| watched.state == state);
         let watched = match known {
-            Some(watched) => watched,
-            None if state.alive().is_some() => match self.watch(instance, state.clone(), folder.clone()) {
-                Ok(watched) => watched,
-                Err(_) => return Ok(watch::ended(&folder, incarnation).await),
-            },
-            None => {
-                watch::sweep(&state).await;
-                return Ok(watch::ended(&folder, incarnation).await);
-            }
+            Some(watched) => Some(watched),
+            // An error means that it has ended just now.
+            None if state.alive().is_some() => self.watch(instance, state.clone(), folder.clone()).ok(),
+            None => None,
+        };
+        let Some(watched) = watched else {
+            let gone = tokio::time::timeout(KILL_WAIT_MAX, shim_gone(&state)).await;
+            gone.map_err(|_| hangs(&state))?;
+            watch::sweep(&state).await;
+            return Ok(folder.exit_of(incarnation).unwrap_or_else(unseen));
         };
         stop(&watched, incarnation, Manner { signal, grace }).await
     }
@@ -70,10 +71,9 @@ pub(super) async fn stop(watched: &Watched, incarnation: u64, manner: Manner) ->
     let mut exit = watched.exit.subscribe();
     let ended = async {
         let exit = exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone()).unwrap_or_else(unseen);
-        while proc::is_alive(watched.state.shim) {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        exit
+        shim_gone(&watched.state).await;
+        // The note may have come later than the watch would wait for it.
+        watched.folder.exit_of(incarnation).unwrap_or(exit)
     };
     let mut ended = std::pin::pin!(ended);
     let cannot = |signal: Signal, source: rustix::io::Errno| {
@@ -96,10 +96,21 @@ pub(super) async fn stop(watched: &Watched, incarnation: u64, manner: Manner) ->
     }
     tokio::time::timeout(KILL_WAIT_MAX, ended).await.map_err(|_| {
         *watched.stopping.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        let text = format!(
-            "pid {} or what it started is still there {KILL_WAIT_MAX:?} after SIGKILL: it hangs in a system call, see /proc/{}/stack",
-            process.pid, process.pid
-        );
-        error(WorldErrorKind::Timeout, text)
+        hangs(&watched.state)
     })
+}
+
+async fn shim_gone(state: &State) {
+    while state.is_of_this_boot() && proc::is_alive(state.shim) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn hangs(state: &State) -> WorldError {
+    let pid = state.process.pid;
+    let text = format!(
+        "pid {pid} or what it started is still there {KILL_WAIT_MAX:?} after SIGKILL: it hangs in a system call, see \
+         /proc/{pid}/stack"
+    );
+    error(WorldErrorKind::Timeout, text)
 }

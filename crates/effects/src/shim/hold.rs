@@ -27,8 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const REAP_EVERY: Duration = Duration::from_secs(5);
 /// Longest that killed leftovers are waited for: a process in an uninterruptible call cannot be ended by anybody.
 const LEFTOVERS_WAIT_MAX: Duration = Duration::from_secs(5);
-/// One read of output.
-const READ_BYTES: usize = 64 << 10;
+/// One read of output: little enough that what is behind it, such as the end of the process, is not kept waiting.
+const READ_BYTES: usize = 16 << 10;
 /// Most output that is still taken once the instance has ended: what a leftover goes on printing is not its own.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
 /// Space kept free for the note of the end, so that a full disk cannot swallow it.
@@ -67,6 +67,10 @@ fn take_stdin() -> io::Result<UnixStream> {
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(UnixStream::from(socket))
 }
+
+/// Places in [`Holder::streams`].
+const STDOUT: usize = 0;
+const STDERR: usize = 1;
 
 /// One stream of output.
 #[derive(Debug)]
@@ -154,7 +158,8 @@ impl Holder {
             // Its process is a zombie until it is asked for, so the group's id is still its own.
             end_group(self.process);
         }
-        self.drain();
+        // Its last words go with the note of its end; the rest of its output can wait for that.
+        self.drain(STDERR);
         let status = status.or_else(|| reap(self.process).leader);
         let exit = Exit {
             code: status.and_then(WaitStatus::exit_status),
@@ -166,6 +171,7 @@ impl Holder {
         if let Err(source) = self.exit_file.write(&ended) {
             self.note(&format!("cannot note its end: {source}"));
         }
+        self.drain(STDOUT);
         if let Some(until) = polite_until {
             self.wait_for_leftovers(until);
         }
@@ -173,11 +179,13 @@ impl Holder {
         if let Some(own) = crate::proc::own() {
             end_children(own);
         }
-        self.drain();
+        self.drain(STDOUT);
+        self.drain(STDERR);
         self.note(&format!("pid {} {}", self.process.pid, ended.exit));
     }
 
-    /// Takes output for at most `timeout`; `true` when the process has ended.
+    /// Waits for output for at most `timeout` and takes it; `true` when the process has ended, and then nothing is
+    /// taken.
     fn wait(&mut self, timeout: Duration) -> bool {
         let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
         let mut fds = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
@@ -192,12 +200,15 @@ impl Holder {
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
+        if ready[0] {
+            return true;
+        }
         for (index, ready) in open.into_iter().zip(&ready[1..]) {
             if *ready {
                 self.take(index);
             }
         }
-        ready[0]
+        false
     }
 
     /// One read of one stream; how many bytes came.
@@ -230,15 +241,13 @@ impl Holder {
         count
     }
 
-    /// Takes what is in the pipes now.
-    fn drain(&mut self) {
-        for index in 0..self.streams.len() {
-            let mut left = DRAIN_BYTES_MAX;
-            while left > 0 {
-                match self.take(index) {
-                    0 => break,
-                    count => left = left.saturating_sub(count),
-                }
+    /// Takes what is in a pipe now.
+    fn drain(&mut self, index: usize) {
+        let mut left = DRAIN_BYTES_MAX;
+        while left > 0 {
+            match self.take(index) {
+                0 => break,
+                count => left = left.saturating_sub(count),
             }
         }
     }
@@ -246,8 +255,7 @@ impl Holder {
     /// Leaves what outlived the process in peace until `until`, as long as there is any.
     fn wait_for_leftovers(&mut self, until: Time) {
         while now() < until && !reap(self.process).none_left {
-            // The pidfd of an ended process is always ready, so this is a look, not a wait.
-            self.wait(Duration::ZERO);
+            (0..self.streams.len()).for_each(|index| self.drain(index));
             std::thread::sleep(LOOK_EVERY);
         }
     }

@@ -67,11 +67,28 @@ impl Keep {
         }
     }
 
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+    /// Writes lines; where a file is full, the next one is begun between two of them.
+    fn append(&mut self, mut lines: &[u8]) -> io::Result<()> {
         let bound = self.keep.bytes.max(FILE_BYTES_MIN);
-        if self.written > 0 && self.written + lines.len() as u64 > bound {
-            self.rotate()?;
+        while !lines.is_empty() {
+            let room = usize::try_from(bound.saturating_sub(self.written)).unwrap_or(usize::MAX).min(lines.len());
+            let fitting = lines[..room].iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
+            let count = match fitting {
+                Some(count) => count,
+                None if self.written > 0 => {
+                    self.rotate()?;
+                    continue;
+                }
+                // A line longer than a whole file.
+                None => lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1),
+            };
+            self.append_here(&lines[..count])?;
+            lines = &lines[count..];
         }
+        Ok(())
+    }
+
+    fn append_here(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
             self.open_file()?;
         }
@@ -95,11 +112,11 @@ impl Keep {
 
     /// `output` becomes `output.1` and so on; the oldest goes.
     fn rotate(&mut self) -> io::Result<()> {
-        self.file = None;
         let numbered = |number: u32| self.folder.join(format!("{CURRENT}.{number}"));
         let current = self.folder.join(CURRENT);
         if self.keep.files == 0 {
-            return crate::durable::remove(&current);
+            crate::durable::remove(&current)?;
+            return self.open_file();
         }
         for number in (1..self.keep.files).rev() {
             match fs::rename(numbered(number), numbered(number + 1)) {
@@ -107,7 +124,8 @@ impl Keep {
                 _ => {}
             }
         }
-        fs::rename(&current, numbered(1))
+        fs::rename(&current, numbered(1))?;
+        self.open_file()
     }
 }
 

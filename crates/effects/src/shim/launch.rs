@@ -2,6 +2,7 @@
 
 use crate::error::{error, io_error, kind_of, reason};
 use crate::instance::record::Launch;
+use nix::sys::signal::{SigHandler, SigSet};
 use nix::unistd::User;
 use regrow_model::observed::{WorldError, WorldErrorKind};
 use regrow_model::spec::Limits;
@@ -55,6 +56,7 @@ fn become_program(launch: &Launch) -> WorldError {
         let refused = io_error(format!("cannot enter its working directory {}", process.directory), &source);
         return refuse(launch, refused.kind, &refused.text);
     }
+    default_signals();
     // Behind the change of user, which clears it.
     if let Err(source) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         return refuse(launch, WorldErrorKind::Other, &format!("cannot tie it to its shim: {source}"));
@@ -80,6 +82,17 @@ fn become_program(launch: &Launch) -> WorldError {
         _ => format!("cannot run {program}: {}", reason(&source)),
     };
     refuse(launch, kind_of(&source), &why)
+}
+
+/// Undoes what the agent inherited: a shell that starts it in the background, or `nohup`, has it ignore signals, and
+/// what is ignored stays so in every program after it. An instance that is stopped by SIGINT would never notice.
+#[expect(unsafe_code, reason = "setting any signal's action is unsafe to nix, for the handlers that it could be given")]
+fn default_signals() {
+    let _ = SigSet::empty().thread_set_mask();
+    for signal in nix::sys::signal::Signal::iterator() {
+        // SAFETY: no handler is set, and this process has one thread. That SIGKILL and SIGSTOP refuse is as it should be.
+        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    }
 }
 
 fn refuse(launch: &Launch, kind: WorldErrorKind, why: &str) -> WorldError {

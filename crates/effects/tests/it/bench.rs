@@ -5,7 +5,9 @@ use regrow_model::process::{Exit, LogKeep, Process, ProcessId};
 use regrow_model::spec::Limits;
 use regrow_model::{Action, InstanceId, Observation, Outcome};
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -47,11 +49,6 @@ impl Bench {
         };
     }
 
-    /// Closes the world, for another agent to open it.
-    pub(crate) fn close(&mut self) {
-        self.world = None;
-    }
-
     pub(crate) async fn start(&self, instance: &str, incarnation: u64, process: Process) -> Outcome {
         self.world().act(&start(instance, incarnation, process)).await
     }
@@ -68,14 +65,49 @@ impl Bench {
         self.world().act(&stop(instance, incarnation, "TERM", grace)).await
     }
 
-    /// The next end that is seen.
+    /// The next end that is seen. On a busy machine it is told before its cause is known, which is then read from the
+    /// shim's note, as the next agent would.
     pub(crate) async fn exited(&mut self) -> (InstanceId, u64, Exit) {
-        loop {
+        let exited = loop {
             let next = tokio::time::timeout(WAIT_MAX, self.sees.recv()).await.expect("an end in time");
             if let Some(Observation::Exited { instance, incarnation, exit }) = next {
-                return (instance, incarnation, exit);
+                break (instance, incarnation, exit);
             }
+        };
+        if exited.2.code.or(exited.2.signal).is_some() {
+            return exited;
         }
+        let shim = shim_of(&self.data(), &exited.0.to_string());
+        until(|| (!is_alive(shim)).then_some(()), || "the shim's end".to_owned()).await;
+        let note = std::fs::read(self.data().join(format!("instances/{}/exit.json", exited.0)));
+        match note.ok().and_then(|note| serde_json::from_slice::<serde_json::Value>(&note).ok()) {
+            Some(note) => (exited.0, exited.1, serde_json::from_value(note["exit"].clone()).expect("an exit")),
+            None => exited,
+        }
+    }
+
+    /// Starts an instance by an agent of its own, which a shell runs with `prefix` in front, and kills that agent.
+    /// The world of this bench is closed.
+    pub(crate) fn started_by_agent(
+        &mut self,
+        prefix: &str,
+        instance: &str,
+        incarnation: u64,
+        process: &Process,
+    ) -> ProcessId {
+        self.world = None;
+        let script = format!("{prefix} \"$0\" \"$@\"");
+        let process = serde_json::to_string(process).expect("JSON");
+        let mut agent = Command::new("sh");
+        agent.args(["-c", &script]).arg(program()).arg("agent").arg(self.data());
+        agent.args([instance, &incarnation.to_string(), &process]).stdout(Stdio::piped());
+        let mut agent = agent.spawn().expect("an agent");
+        let mut outcome = String::new();
+        BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut outcome).expect("an outcome");
+        agent.kill().expect("to kill it");
+        agent.wait().expect("its end");
+        let outcome: serde_json::Value = serde_json::from_str(&outcome).expect("JSON");
+        serde_json::from_value(outcome["process"].clone()).expect("a process")
     }
 
     /// Waits until the instance's output has `text` in it; gives all of it.
@@ -117,6 +149,12 @@ fn open(data: &Path) -> (World, mpsc::Receiver<Observation>) {
         }
         std::thread::yield_now();
     }
+}
+
+/// Says that a test, or a part of it, could not be run here.
+#[expect(clippy::print_stdout, reason = "the test harness reads this line")]
+pub(crate) fn skipped(test: &str, why: &str) {
+    println!("SKIPPED: {test}: {why}");
 }
 
 pub(crate) fn shim() -> ShimCommand {

@@ -1,10 +1,7 @@
 //! Instances: they start, outlive the agent, are found again, end, and are stopped.
 
-use crate::bench::{Bench, id, is_alive, kill, process, process_of, program, session, sh, shim_of, until};
+use crate::bench::{Bench, id, is_alive, kill, process, process_of, session, sh, shim_of, until};
 use regrow_model::Outcome;
-use regrow_model::process::ProcessId;
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -61,24 +58,8 @@ async fn a_kill_is_seen() {
 #[tokio::test]
 async fn instances_outlive_the_agent() {
     let mut bench = Bench::new();
-    bench.close();
-    let mut started = Vec::new();
-    for (instance, script) in [("web-0", "exec sleep 1000"), ("web-1", "read x <&- ; sleep 0.2; exit 9")] {
-        let process = serde_json::to_string(&sh(script)).unwrap();
-        let data = bench.data();
-        let mut agent = Command::new(program())
-            .args(["agent", data.to_str().unwrap(), instance, "4", &process])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut outcome = String::new();
-        BufReader::new(agent.stdout.take().unwrap()).read_line(&mut outcome).unwrap();
-        agent.kill().unwrap();
-        agent.wait().unwrap();
-        let outcome: serde_json::Value = serde_json::from_str(&outcome).unwrap();
-        let process: ProcessId = serde_json::from_value(outcome["process"].clone()).expect("a process");
-        started.push(process);
-    }
+    let scripts = [("web-0", "exec sleep 1000"), ("web-1", "sleep 0.2; exit 9")];
+    let started = scripts.map(|(instance, script)| bench.started_by_agent("exec", instance, 4, &sh(script)));
     until(|| (!is_alive(started[1])).then_some(()), || "the end of web-1".to_owned()).await;
     until(|| bench.data().join("instances/web-1/exit.json").exists().then_some(()), || "its note".to_owned()).await;
     bench.reopen();

@@ -1,4 +1,11 @@
 //! The world against real processes, files, sockets and HAProxy.
 
 mod bench;
+mod disk;
+mod files;
 mod instances;
+mod output;
+mod proxy;
+mod refusals;
+mod stops;
+mod telling;
