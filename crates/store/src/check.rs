@@ -2,7 +2,7 @@
 //!
 //! Source: etcd's `server/etcdserver/api/v3rpc/key.go` has the same rules, in the same order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -107,7 +107,7 @@ fn txn_ops(request: &TxnRequest, max: usize) -> Result<()> {
 /// The keys that one list of operations may put, and those it may delete.
 #[derive(Default)]
 struct Changes {
-    puts: HashSet<Bytes>,
+    puts: BTreeSet<Bytes>,
     deletes: Intervals,
 }
 

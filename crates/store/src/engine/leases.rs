@@ -92,7 +92,8 @@ impl Leases {
             }
             self.due.pop();
             match self.all.get(&id) {
-                Some(lease) if lease.expires > now => self.due.push(Reverse((lease.expires, id))),
+                // It was kept alive; it has its turn at its new time.
+                Some(lease) if lease.expires > at => self.due.push(Reverse((lease.expires, id))),
                 Some(_) => return Some(id),
                 None => {}
             }
