@@ -104,7 +104,8 @@ pub enum Error {
         /// The process, if it left its id.
         pid: Option<u32>,
     },
-    /// The disk failed. A write may or may not be found after a restart; the engine takes no more until then.
+    /// The disk failed. A write may or may not be found after a restart; the engine takes no more until then, or
+    /// until it could wipe what it wrote if the disk was only full.
     #[error("cannot {action} {file}")]
     Disk {
         /// What was tried.
@@ -132,7 +133,7 @@ impl Error {
     }
 
     pub(crate) fn disk(action: &'static str, file: &str, source: io::Error) -> Self {
-        if source.kind() == io::ErrorKind::StorageFull || source.kind() == io::ErrorKind::QuotaExceeded {
+        if is_no_space(&source) {
             return Error::NoSpace;
         }
         Error::Disk { action, file: file.to_owned(), source: Arc::new(source) }
@@ -141,6 +142,11 @@ impl Error {
     pub(crate) fn corrupt(file: &str, offset: u64, what: &'static str) -> Self {
         Error::Corrupt { file: file.to_owned(), offset, what }
     }
+}
+
+/// Whether the disk is full.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn holder(pid: Option<u32>) -> String {

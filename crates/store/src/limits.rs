@@ -37,11 +37,17 @@ pub const BATCH_EXPIRIES_MAX: usize = 64;
 /// Bytes of one log segment, zero-filled before use so that a sync writes no metadata.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
+/// The smallest and the largest segment that can be asked for; other wishes are moved into these bounds.
+pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
+/// See [`SEGMENT_BYTES_MIN`].
+pub const SEGMENT_BYTES_MAX: u64 = FRAME_BYTES_MAX;
+
 /// Bytes of a log segment kept for deletes, revocations and compactions when no further segment fits on the disk:
 /// one part in this many of a segment.
 pub const RESERVE_PART: u64 = 16;
 
-/// Bytes of the longest frame that is believed when a log is read; a longer length is damage.
+/// Bytes of the longest frame: of what one sync makes durable. Only a deletion of millions of keys comes near it; it
+/// is refused and has to be done in parts.
 pub const FRAME_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// Bytes of the longest value kept in memory beside its key; longer ones are read from disk when asked for.

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -27,7 +27,13 @@ impl RealDisk {
     /// Those of the file system.
     pub fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = folder.into();
+        let new: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
         fs::create_dir_all(&folder)?;
+        // A new folder is sure to be there after a crash once the folder that it is in is synced.
+        for path in new {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
         Ok(Self { folder })
     }
 }

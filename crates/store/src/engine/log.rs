@@ -17,6 +17,7 @@ use super::{
 use crate::{
     Error, Result,
     disk::{Disk, DiskFile},
+    error::is_no_space,
     limits::RESERVE_PART,
 };
 
@@ -199,6 +200,7 @@ pub(crate) struct Log {
 struct Broken {
     len: u64,
     error: Error,
+    no_space: bool,
 }
 
 impl Log {
@@ -274,10 +276,13 @@ impl Log {
         frame::seal(frame, data.salt, self.seq);
         let written = data.file.write_at(frame, at).and_then(|()| data.file.sync());
         if let Err(error) = written {
-            let error = Error::disk("write", &data.name, error);
-            self.broken = Some(Broken { len: frame.len() as u64, error: error.clone() });
-            // If it can be wiped at once it has certainly not happened.
-            return self.heal().and(Err(error));
+            let source = Arc::new(error);
+            let file = data.name.clone();
+            let unknown = Error::Disk { action: "write", file, source: source.clone() };
+            let no_space = is_no_space(&source);
+            self.broken = Some(Broken { len: frame.len() as u64, error: unknown.clone(), no_space });
+            // If it can be wiped at once it has certainly not happened. Else a crash may still bring it to light.
+            return Err(if no_space && self.heal().is_ok() { Error::NoSpace } else { unknown });
         }
         self.offset += frame.len() as u64;
         self.seq += 1;
@@ -292,7 +297,7 @@ impl Log {
         let Some(broken) = &self.broken else {
             return Ok(());
         };
-        if !matches!(broken.error, Error::NoSpace) {
+        if !broken.no_space {
             return Err(broken.error.clone());
         }
         let data = &self.active.data;

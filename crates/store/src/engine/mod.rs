@@ -46,7 +46,7 @@ use crate::{
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, Op, OpResponse, PutRequest, PutResponse,
     RangeRequest, RangeResponse, Result, Revision, Status, Store, TxnRequest, TxnResponse, Watch, WatchRequest, check,
     disk::{Disk, RealDisk},
-    limits::QUEUE_KIB_MAX,
+    limits::{QUEUE_KIB_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
 };
 
 /// The embedded store: one data folder, one process, every write durable before it is answered.
@@ -90,7 +90,8 @@ impl Engine {
         Self::start(disk, PathBuf::new(), options)
     }
 
-    fn start(disk: Arc<dyn Disk>, path: PathBuf, options: Options) -> Result<Self> {
+    fn start(disk: Arc<dyn Disk>, path: PathBuf, mut options: Options) -> Result<Self> {
+        options.segment_bytes = options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let folder = disk.lock().map_err(|error| Error::disk("lock", "the data folder", error))?;
         let folder = folder.map_err(|pid| Error::Locked { path, pid })?;
         let found = recover::recover(&*disk, &options)?;

@@ -26,8 +26,8 @@ use super::{
 use crate::{
     Error, Event, EventKind, LeaseGrantRequest, LeaseId, Op, OpResponse, Result, Revision, check,
     limits::{
-        BATCH_BYTES_MAX, BATCH_EXPIRIES_MAX, BATCH_REQUESTS_MAX, LEASE_TTL_SECONDS_MAX, LEASE_TTL_SECONDS_MIN,
-        NO_SPACE_RETRY, PROGRESS_INTERVAL, VERSION_OVERHEAD_BYTES,
+        BATCH_BYTES_MAX, BATCH_EXPIRIES_MAX, BATCH_REQUESTS_MAX, FRAME_BYTES_MAX, LEASE_TTL_SECONDS_MAX,
+        LEASE_TTL_SECONDS_MIN, NO_SPACE_RETRY, PROGRESS_INTERVAL, VERSION_OVERHEAD_BYTES,
     },
 };
 
@@ -64,6 +64,17 @@ enum Staged {
 }
 
 type Answer = Box<dyn FnOnce(Option<&Error>) + Send>;
+
+/// Ends all watches when the writer does, also when it panics.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let watchers = lock(&self.0.watchers);
+        self.0.closed.store(true, Ordering::Release);
+        watchers.tell_all(true);
+    }
+}
 
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -102,6 +113,7 @@ impl Writer {
 
     /// Works until it is told to stop.
     pub(crate) fn run(mut self) {
+        let _end = End(self.shared.clone());
         loop {
             let first = match self.wait() {
                 None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -129,9 +141,6 @@ impl Writer {
         if let Err(error) = self.log.seal() {
             tracing::warn!(%error, "log not sealed");
         }
-        let watchers = lock(&self.shared.watchers);
-        self.shared.closed.store(true, Ordering::Release);
-        watchers.tell_all(true);
     }
 
     /// How long to sleep; `None`: until there is a command.
@@ -230,7 +239,11 @@ impl Writer {
         if self.frame.len() == start {
             return Ok(());
         }
-        let room = self.log.make_room(self.frame.len(), shrinks);
+        let room = if self.frame.len() as u64 > FRAME_BYTES_MAX {
+            Err(Error::RequestTooLarge { bytes: self.frame.len() - start, max: FRAME_BYTES_MAX as usize })
+        } else {
+            self.log.make_room(self.frame.len(), shrinks)
+        };
         if !shrinks || room.is_err() {
             self.shared.full.store(matches!(room, Err(Error::NoSpace)), Ordering::Relaxed);
         }
