@@ -1,7 +1,7 @@
 //! The governor: the bounds on everything that changes the world.
 //!
 //! Flow: every plan goes through [`admit`] before anything of it is done. Actions that take something out of service on
-//! purpose (those with [`Planned::disrupts`]) are let through or moved to what is held, in this order of rules:
+//! purpose (those with [`regrow_model::Planned::disrupts`]) are let through or moved to what is held, in this order of rules:
 //!
 //! 1. **Pause.** An operator's pause holds every one.
 //! 2. **Freeze.** While more than `freeze.share` of at least `freeze.at_least` live endpoints fail their checks, nothing

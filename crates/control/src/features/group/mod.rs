@@ -1,7 +1,7 @@
 //! The group planner: keeps groups at their size, and changes them a step at a time.
 //!
-//! Flow: for each group the target version is found ([`target`]), its status is brought up to date ([`status`]), and
-//! each of its instances is taken one step on ([`turn`]). It writes assignments, group statuses and removals; the
+//! Flow: for each group the target version is found (`target`), its status is brought up to date (`status`), and
+//! each of its instances is taken one step on (`turn`). It writes assignments, group statuses and removals; the
 //! instance planner of the node does what the assignments say.
 //!
 //! Guarantees: at most one assignment a slot; a slot keeps its port from life to life; a planned change takes at most

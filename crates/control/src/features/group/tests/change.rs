@@ -281,3 +281,19 @@ fn a_group_that_moves_to_another_service_leaves_nothing_in_the_first() {
     assert_eq!(world.view.endpoints.keys().map(|service| service.as_str()).collect::<Vec<_>>(), ["api"]);
     assert_eq!(world.serving().len(), 3);
 }
+
+#[test]
+fn groups_on_a_circle_stop_all_the_same() {
+    let mut world = World::new();
+    for (group, after) in [("a", "group/c"), ("b", "group/a"), ("c", "group/b"), ("d", "group/a")] {
+        world.group(group, json!({"service": null, "size": 1}));
+        world.settle();
+        // Applying a spec refuses a circle; a record written by another hand does not.
+        world.group(group, json!({"service": null, "size": 1, "after": [after]}));
+    }
+    world.settle();
+    assert_eq!(world.processes.len(), 4);
+    world.halt();
+    world.settle();
+    assert!(world.processes.is_empty());
+}
