@@ -215,9 +215,7 @@ impl Members {
         if self.addresses.get(&record.address).is_some_and(|at| at == name) {
             self.addresses.remove(&record.address);
         }
-        if record.ringed {
-            self.ring.retain(|ringed| ringed != name);
-        }
+        // Its name stays in the ring until the next time round.
         Some(record)
     }
 
@@ -256,10 +254,10 @@ impl Members {
             }
             self.at = 0;
             let records = &mut self.records;
+            records.values_mut().for_each(|record| record.ringed = false);
             self.ring.retain(|name| {
-                let Some(record) = records.get_mut(name) else { return false };
-                record.ringed = !record.is_forgotten(config, now);
-                record.ringed
+                let record = records.get_mut(name).filter(|record| !record.ringed && !record.is_forgotten(config, now));
+                record.map(|record| record.ringed = true).is_some()
             });
             rng.shuffle(&mut self.ring);
         }
@@ -271,6 +269,8 @@ impl Members {
         let mut found: Vec<&Record> = Vec::with_capacity(count.min(self.ring.len()));
         if self.ring.len() <= 3 * count {
             let mut names: Vec<&String> = self.ring.iter().collect();
+            names.sort_unstable();
+            names.dedup();
             rng.shuffle(&mut names);
             found.extend(names.into_iter().filter_map(|name| self.records.get(name)).filter(|r| choose(r)).take(count));
             return found;
@@ -364,8 +364,13 @@ mod tests {
         assert!(!members.ring.contains(&"n01".to_owned()));
         members.set_state("n01", StateCode::Alive, later, &mut rng);
         assert_eq!(members.ring.len(), 3);
-        members.remove("n01");
-        assert_eq!((members.ring.len(), members.living()), (2, 3));
+        let again = members.remove("n01").unwrap();
+        members.insert(Record { ringed: false, ..again }, false, &mut rng);
+        let mut probed: Vec<_> = (0..8).filter_map(|_| members.next_to_probe(&config, later, &mut rng)).collect();
+        probed.drain(..5);
+        probed.sort();
+        assert_eq!(probed, ["n00", "n01", "n02"], "once each, though it was in the ring twice");
+        assert_eq!((members.ring.len(), members.living()), (3, 4));
     }
 
     /// Shows that neighbours go round the end of the names and skip the dead.

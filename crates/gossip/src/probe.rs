@@ -16,7 +16,7 @@ use crate::io::StreamId;
 use crate::limits::{PROBES_MAX, RELAYS_MAX};
 use crate::time::Time;
 use crate::timers::Timer;
-use crate::wire::{Ack, Alive, IndirectPing, Nack, Ping, StateCode, Suspect};
+use crate::wire::{Ack, Alive, IndirectPing, Nack, Ping, StateCode, Suspect, is_unusable};
 
 /// Shortest time that a direct ack is given.
 const DIRECT_MIN: Duration = Duration::from_millis(50);
@@ -123,6 +123,17 @@ impl Gossip {
         }
     }
 
+    /// A ping that says who we are.
+    fn named_ping(&self, seq: u32, name: &str) -> Ping {
+        Ping {
+            seq,
+            node: name.to_owned(),
+            source: Some(self.config.address),
+            source_node: self.config.name.clone(),
+            brief: false,
+        }
+    }
+
     fn accusation(&self, name: &str, incarnation: u32) -> Vec<u8> {
         let from = self.config.name.clone();
         Suspect { incarnation, node: name.to_owned(), from, refused: false }.encode()
@@ -142,7 +153,7 @@ impl Gossip {
             Aim::Extra => (None, String::new()),
             Aim::Round | Aim::Claim | Aim::Twin => (Some(self.config.address), self.config.name.clone()),
         };
-        let ping = Ping { seq, node: name.to_owned(), source, source_node };
+        let ping = Ping { seq, node: name.to_owned(), source, source_node, brief: aim == Aim::Extra };
         let probe = Probe {
             name: name.to_owned(),
             address,
@@ -178,7 +189,7 @@ impl Gossip {
         let Some(probe) = self.probes.get(&seq) else { return };
         let (name, address, widened) = (probe.name.clone(), probe.address, probe.widened);
         if probe.sent < self.now {
-            let ping = Ping { seq, node: name.clone(), source: None, source_node: String::new() };
+            let ping = Ping { seq, node: name.clone(), brief: true, ..Ping::default() };
             self.send(address, ping.encode());
         }
         self.timers.set(self.now + PING_AGAIN, Timer::ProbeDirect(seq));
@@ -227,12 +238,7 @@ impl Gossip {
     }
 
     fn open_tcp_ping(&mut self, seq: u32, name: &str, address: SocketAddr) -> Option<StreamId> {
-        let ping = Ping {
-            seq,
-            node: name.to_owned(),
-            source: Some(self.config.address),
-            source_node: self.config.name.clone(),
-        };
+        let ping = self.named_ping(seq, name);
         let deadline = self.now + self.config.probe_deadline * (self.awareness + 1);
         self.open_stream(address, &ping.encode(), Purpose::Ping { seq }, deadline)
     }
@@ -314,8 +320,7 @@ impl Gossip {
             return;
         }
         let payload = self.position.own().encode_payload();
-        // A watcher's ping, which names no sender, wants to know that we live and nothing more.
-        let payload = if ping.source_node.is_empty() { Vec::new() } else { payload };
+        let payload = if ping.brief { Vec::new() } else { payload };
         self.send(to, Ack { seq: ping.seq, payload }.encode());
         if let Some(record) = self.members.get(&ping.source_node)
             && !record.is_living()
@@ -345,22 +350,23 @@ impl Gossip {
     }
 
     pub(crate) fn on_indirect_ping(&mut self, from: SocketAddr, ping: IndirectPing) {
-        // Only members are probed for others, and only where we know them or they are claimed to be: nobody
-        // is to scan a network through us.
-        let Some(record) = self.members.get(&ping.node) else { return };
-        if record.address != ping.target || self.relays.len() >= RELAYS_MAX {
+        if self.relays.len() >= RELAYS_MAX || is_unusable(ping.target) {
             return;
         }
-        let (address, incarnation) = (record.address, record.incarnation);
-        if ping.refused && record.is_living() {
-            self.open_verification(&ping.node, incarnation, address);
+        // A connection is opened to members only, where we know them: nobody is to scan hosts through us.
+        if ping.refused
+            && let Some(record) = self.members.get(&ping.node)
+            && record.is_living()
+            && record.address == ping.target
+        {
+            let incarnation = record.incarnation;
+            self.open_verification(&ping.node, incarnation, ping.target);
         }
         let seq = self.next_seq();
         self.relays.insert(seq, Relay { to: ping.source.unwrap_or(from), seq: ping.seq, nack: ping.nack });
         self.timers.set(self.now + RELAY_TIMEOUT, Timer::RelayEnd(seq));
-        let ours =
-            Ping { seq, node: ping.node, source: Some(self.config.address), source_node: self.config.name.clone() };
-        self.send(address, ours.encode());
+        let ours = self.named_ping(seq, &ping.node);
+        self.send(ping.target, ours.encode());
     }
 
     /// Tries a TCP connection to see whether it is refused.
@@ -369,7 +375,7 @@ impl Gossip {
         if !self.config.tcp_checks || known.is_some_and(|s| s.is_refused()) || self.streams.is_verifying(name) {
             return;
         }
-        let ping = Ping { seq: 0, node: name.to_owned(), source: None, source_node: self.config.name.clone() };
+        let ping = self.named_ping(0, name);
         let deadline = self.now + self.config.probe_deadline;
         let purpose = Purpose::Verify { name: name.to_owned(), incarnation };
         self.open_stream(address, &ping.encode(), purpose, deadline);

@@ -82,7 +82,8 @@ fn samples() -> Vec<Vec<u8>> {
         state.encode(),
         user_message(&query.encode()),
         join_compound(&[alive.encode(), user_message(&query.encode())]),
-        Ping { seq: 1, node: "node-2".into(), source: Some(address), source_node: "node-1".into() }.encode(),
+        Ping { seq: 1, node: "node-2".into(), source: Some(address), source_node: "node-1".into(), brief: true }
+            .encode(),
     ];
     let mut rng = Rng::new([9; 32]);
     let envelope = Envelope::default();

@@ -261,6 +261,39 @@ fn of_two_with_one_name_one_stays() {
     assert!(others.into_iter().all(|(_, node)| node.gossip.member("n2").unwrap().address == address(2)));
 }
 
+/// Property: a link that is cut in one direction, or in both, between two of the members is no death: others
+/// vouch for each.
+#[test]
+fn a_cut_link_is_no_death() {
+    let seed = 14;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 6, |_| {});
+    let since = sim.now;
+    sim.network.link = Box::new(|from, to| if (from, to) == (address(1), address(2)) { 1.0 } else { 0.0 });
+    sim.run(60 * SECOND);
+    let both = [address(1), address(2)];
+    sim.network.link = Box::new(move |from, to| if both.contains(&from) && both.contains(&to) { 1.0 } else { 0.0 });
+    sim.run(60 * SECOND);
+    assert_eq!(sim.failures(since), []);
+    assert!(sim.until(10 * SECOND, Sim::all_see_all).is_some());
+}
+
+/// Property: a leave is seen as one by all, never as a failure, and the machine that left says nothing more.
+#[test]
+fn a_leave_is_no_failure() {
+    let seed = 15;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 20, |_| {});
+    sim.feed(3, Input::Leave);
+    assert!(sim.until(10 * SECOND, |sim| sim.nodes[3].events.iter().any(|(_, e)| *e == Event::Left)).is_some());
+    let sent = sim.nodes[3].packets_sent;
+    sim.power_off(3);
+    sim.run(30 * SECOND);
+    assert!(sim.all_see("n3", "left"));
+    assert_eq!(sim.nodes[3].packets_sent, sent);
+    assert_eq!(sim.failures(sim::START), []);
+}
+
 /// Property: random bytes and truncated real packets, hundreds to each node, change nothing.
 #[test]
 fn garbage_changes_nothing() {

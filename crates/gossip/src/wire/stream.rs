@@ -194,7 +194,7 @@ mod tests {
         let mut rng = Rng::new([2; 32]);
         let strict = Envelope { keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())), ..Envelope::default() };
         let plain = Envelope::default();
-        let ping = Ping { seq: 1, node: "b".into(), source: None, source_node: "a".into() }.encode();
+        let ping = Ping { seq: 1, node: "b".into(), ..Ping::default() }.encode();
         let mut buffer = StreamBuffer::default();
         assert_eq!(buffer.feed(&plain.seal_stream(&ping, &mut rng), &strict), Err(WireError::Decrypt));
         let mut buffer = StreamBuffer::default();

@@ -55,7 +55,7 @@ fn source(bytes: &[u8], port: u16) -> Result<Option<SocketAddr>, WireError> {
 }
 
 /// Are you there? The ack goes to `source`, else to where the ping came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ping {
     /// Number that the ack repeats.
     pub seq: u32,
@@ -63,38 +63,50 @@ pub struct Ping {
     pub node: String,
     /// Address for the ack.
     pub source: Option<SocketAddr>,
-    /// Name of the sender.
+    /// Name of the sender; empty when it does not say.
     pub source_node: String,
+    /// Our addition, which Serf reads over: the ack needs no payload.
+    pub brief: bool,
 }
 
 impl Ping {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::message(swim_type::PING);
-        writer.map(2 + if self.source.is_some() { 2 } else { 0 } + usize::from(!self.source_node.is_empty()));
+        writer.map(2 + source_len(self.source, &self.source_node) + usize::from(self.brief));
         writer.uint_field("SeqNo", u64::from(self.seq));
         writer.raw_field("Node", self.node.as_bytes());
         source_fields(&mut writer, self.source, &self.source_node);
+        if self.brief {
+            writer.bool_field("Brief", true);
+        }
         writer.finish()
     }
 
     /// The message from its body. Gives the bytes it took too: on a stream more may follow.
     pub fn decode(body: &[u8]) -> Result<(Self, usize), WireError> {
-        let (mut seq, mut node, mut source_node) = (0, String::new(), String::new());
+        let mut ping = Self::default();
         let (mut addr, mut port): (&[u8], u16) = (&[], 0);
         let mut reader = Reader::new(body);
         for _ in 0..reader.map()? {
             match reader.raw()? {
-                b"SeqNo" => seq = reader.u32("SeqNo")?,
-                b"Node" => node = reader.text("Node", NAME_BYTES_MAX)?,
+                b"SeqNo" => ping.seq = reader.u32("SeqNo")?,
+                b"Node" => ping.node = reader.text("Node", NAME_BYTES_MAX)?,
                 b"SourceAddr" => addr = reader.raw()?,
                 b"SourcePort" => port = reader.u16("SourcePort")?,
-                b"SourceNode" => source_node = reader.text("SourceNode", NAME_BYTES_MAX)?,
+                b"SourceNode" => ping.source_node = reader.text("SourceNode", NAME_BYTES_MAX)?,
+                b"Brief" => ping.brief = reader.bool()?,
                 _ => reader.skip()?,
             }
         }
-        Ok((Self { seq, node, source: source(addr, port)?, source_node }, reader.position()))
+        ping.source = source(addr, port)?;
+        Ok((ping, reader.position()))
     }
+}
+
+/// Fields that [`source_fields`] writes.
+fn source_len(source: Option<SocketAddr>, node: &str) -> usize {
+    2 * usize::from(source.is_some()) + usize::from(!node.is_empty())
 }
 
 fn source_fields(writer: &mut Writer, source: Option<SocketAddr>, node: &str) {
@@ -130,8 +142,7 @@ impl IndirectPing {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::message(swim_type::INDIRECT_PING);
-        let sender = if self.source.is_some() { 2 } else { 0 } + usize::from(!self.source_node.is_empty());
-        writer.map(5 + sender + usize::from(self.refused));
+        writer.map(5 + source_len(self.source, &self.source_node) + usize::from(self.refused));
         writer.uint_field("SeqNo", u64::from(self.seq));
         writer.raw_field("Target", &address_bytes(self.target.ip()));
         writer.uint_field("Port", u64::from(self.target.port()));
@@ -535,7 +546,7 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         for source in [None, Some(address(1))] {
-            let ping = Ping { seq: 9, node: "b".into(), source, source_node: "a".into() };
+            let ping = Ping { seq: 9, node: "b".into(), source, source_node: "a".into(), brief: source.is_none() };
             assert_eq!(Ping::decode(&ping.encode()[1..]).unwrap().0, ping);
             for refused in [false, true] {
                 let ping = IndirectPing {
