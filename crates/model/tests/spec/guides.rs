@@ -13,7 +13,7 @@ fn docs() -> PathBuf {
 #[test]
 fn complete_examples_load() {
     let mut examples = 0;
-    for page in ["spec.md", "groups.md", "checks.md"] {
+    for page in ["spec.md", "groups.md", "checks.md", "templates.md"] {
         let path = docs().join("guide").join(page);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut folder: Vec<SourceFile> = Vec::new();
