@@ -28,32 +28,21 @@ pub struct BadAddress {
 impl Address {
     /// An address from its two halves.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self {
-            host: host.into(),
-            port,
-        }
+        Self { host: host.into(), port }
     }
 
     /// Reads `host[:port]`, with `port` taken where none is written. `None`: a port must be written.
     pub fn parse(text: &str, port: Option<u16>) -> Result<Self, BadAddress> {
-        let bad = |why| BadAddress {
-            text: text.to_owned(),
-            why,
-        };
+        let bad = |why| BadAddress { text: text.to_owned(), why };
         let (host, rest) = match text.strip_prefix('[') {
             Some(inner) => {
-                let (host, rest) = inner
-                    .split_once(']')
-                    .ok_or_else(|| bad("the bracket is not closed"))?;
+                let (host, rest) = inner.split_once(']').ok_or_else(|| bad("the bracket is not closed"))?;
                 (
                     host,
                     if rest.is_empty() {
                         None
                     } else {
-                        Some(
-                            rest.strip_prefix(':')
-                                .ok_or_else(|| bad("only a port may follow the bracket"))?,
-                        )
+                        Some(rest.strip_prefix(':').ok_or_else(|| bad("only a port may follow the bracket"))?)
                     },
                 )
             }
@@ -68,15 +57,11 @@ impl Address {
         if host.is_empty() {
             return Err(bad("the host is empty"));
         }
-        if host.contains(|c: char| {
-            c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | ',' | '[' | ']')
-        }) {
+        if host.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | '@' | ',' | '[' | ']')) {
             return Err(bad("the host holds a character that no host has"));
         }
         let port = match rest {
-            Some(digits) => digits
-                .parse()
-                .map_err(|_| bad("the port is not a number from 1 to 65535"))?,
+            Some(digits) => digits.parse().map_err(|_| bad("the port is not a number from 1 to 65535"))?,
             None => port.ok_or_else(|| bad("the port is missing"))?,
         };
         if port == 0 {
@@ -120,14 +105,8 @@ mod tests {
         for text in ["10.0.0.1:6379", "db.example:1", "[::1]:65535"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            Address::parse("db", Some(6379)).unwrap(),
-            Address::new("db", 6379)
-        );
-        assert_eq!(
-            Address::parse("[::1]", Some(6379)).unwrap(),
-            Address::new("::1", 6379)
-        );
+        assert_eq!(Address::parse("db", Some(6379)).unwrap(), Address::new("db", 6379));
+        assert_eq!(Address::parse("[::1]", Some(6379)).unwrap(), Address::new("::1", 6379));
         for (text, why) in [
             ("", "host is empty"),
             (":1", "host is empty"),

@@ -83,10 +83,9 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Lost { .. } | Self::TimedOut { .. } => true,
-            Self::Reply { .. } => matches!(
-                self.code(),
-                Some("LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "MASTERDOWN" | "IOERR")
-            ),
+            Self::Reply { .. } => {
+                matches!(self.code(), Some("LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "MASTERDOWN" | "IOERR"))
+            }
             Self::Protocol { .. } | Self::Unexpected { .. } => false,
         }
     }
@@ -116,26 +115,15 @@ pub struct Dialer {
 
 impl Default for Dialer {
     fn default() -> Self {
-        Self {
-            credentials: Credentials::default(),
-            timeout: Duration::from_secs(5),
-        }
+        Self { credentials: Credentials::default(), timeout: Duration::from_secs(5) }
     }
 }
 
 impl Dialer {
     /// Connects and authenticates.
     pub async fn connect(&self, address: &Address) -> Result<Connection, Error> {
-        let connect = |source| Error::Connect {
-            address: address.clone(),
-            source,
-        };
-        let stream = match timeout(
-            self.timeout,
-            TcpStream::connect((address.host.as_str(), address.port)),
-        )
-        .await
-        {
+        let connect = |source| Error::Connect { address: address.clone(), source };
+        let stream = match timeout(self.timeout, TcpStream::connect((address.host.as_str(), address.port))).await {
             Ok(stream) => stream.map_err(connect)?,
             Err(_) => return Err(connect(io::Error::from(io::ErrorKind::TimedOut))),
         };
@@ -150,11 +138,7 @@ impl Dialer {
             timeout: self.timeout,
         };
         if let Some(password) = &self.credentials.password {
-            connection
-                .ok(&Command::new("AUTH")
-                    .args(&self.credentials.user)
-                    .arg(password))
-                .await?;
+            connection.ok(&Command::new("AUTH").args(&self.credentials.user).arg(password)).await?;
         }
         Ok(connection)
     }
@@ -209,30 +193,16 @@ impl Connection {
         }
         match timeout(
             self.timeout,
-            exchange(
-                &mut self.stream,
-                &mut self.decoder,
-                &mut self.input,
-                &mut self.output,
-                commands.len(),
-            ),
+            exchange(&mut self.stream, &mut self.decoder, &mut self.input, &mut self.output, commands.len()),
         )
         .await
         {
             Ok(Ok(answers)) => Ok(answers),
-            Ok(Err(Broken::Io(source))) => Err(Error::Lost {
-                address: self.address.clone(),
-                source,
-            }),
-            Ok(Err(Broken::Protocol(source))) => Err(Error::Protocol {
-                address: self.address.clone(),
-                source,
-            }),
-            Err(_) => Err(Error::TimedOut {
-                address: self.address.clone(),
-                command: first.name(),
-                after: self.timeout,
-            }),
+            Ok(Err(Broken::Io(source))) => Err(Error::Lost { address: self.address.clone(), source }),
+            Ok(Err(Broken::Protocol(source))) => Err(Error::Protocol { address: self.address.clone(), source }),
+            Err(_) => {
+                Err(Error::TimedOut { address: self.address.clone(), command: first.name(), after: self.timeout })
+            }
         }
     }
 
@@ -250,39 +220,25 @@ impl Connection {
 
     /// The error for an answer of the wrong kind.
     pub fn unexpected(&self, command: &Command, wanted: &'static str, got: &Value) -> Error {
-        Error::Unexpected {
-            address: self.address.clone(),
-            command: command.name(),
-            wanted,
-            got: got.kind(),
-        }
+        Error::Unexpected { address: self.address.clone(), command: command.name(), wanted, got: got.kind() }
     }
 
     /// A command whose answer must be `OK`.
     pub async fn ok(&mut self, command: &Command) -> Result<(), Error> {
         let answer = self.call(command).await?;
-        if answer.is_ok() {
-            Ok(())
-        } else {
-            Err(self.unexpected(command, "OK", &answer))
-        }
+        if answer.is_ok() { Ok(()) } else { Err(self.unexpected(command, "OK", &answer)) }
     }
 
     /// A command whose answer must be a number.
     pub async fn int(&mut self, command: &Command) -> Result<i64, Error> {
         let answer = self.call(command).await?;
-        answer
-            .int()
-            .ok_or_else(|| self.unexpected(command, "a number", &answer))
+        answer.int().ok_or_else(|| self.unexpected(command, "a number", &answer))
     }
 
     /// A command whose answer must be UTF-8 text.
     pub async fn text(&mut self, command: &Command) -> Result<String, Error> {
         let answer = self.call(command).await?;
-        answer
-            .text()
-            .map(str::to_owned)
-            .ok_or_else(|| self.unexpected(command, "text", &answer))
+        answer.text().map(str::to_owned).ok_or_else(|| self.unexpected(command, "text", &answer))
     }
 
     /// What the server says about itself.

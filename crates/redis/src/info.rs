@@ -35,11 +35,7 @@ impl Info {
 
     /// The version of the server as three numbers; missing parts are 0.
     pub fn version(&self) -> (u32, u32, u32) {
-        let mut parts = self
-            .text("redis_version")
-            .unwrap_or_default()
-            .split('.')
-            .map(|part| part.parse().unwrap_or(0));
+        let mut parts = self.text("redis_version").unwrap_or_default().split('.').map(|part| part.parse().unwrap_or(0));
         let mut next = || parts.next().unwrap_or(0);
         (next(), next(), next())
     }

@@ -13,6 +13,8 @@ pub mod cli;
 pub mod connection;
 pub mod info;
 pub mod plan;
+pub mod rdb;
+pub mod rebuild;
 pub mod resp;
 pub mod slot;
 pub mod slot_set;

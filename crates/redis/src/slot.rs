@@ -58,9 +58,7 @@ pub fn hash_tag(key: &[u8]) -> &[u8] {
 
 /// CRC16-CCITT (XMODEM): polynomial 0x1021, start 0, nothing reflected.
 pub fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc: u16, byte| {
-        (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)]
-    })
+    bytes.iter().fold(0, |crc: u16, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }
 
 const TABLE: [u16; 256] = table();
@@ -72,11 +70,7 @@ const fn table() -> [u16; 256] {
         let mut crc = (index as u16) << 8;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            };
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
             bit += 1;
         }
         table[index] = crc;
@@ -107,14 +101,9 @@ mod tests {
 
     #[test]
     fn tags() {
-        for (key, tag) in [
-            ("a{b}c", "b"),
-            ("a{}c", "a{}c"),
-            ("a{b", "a{b"),
-            ("}a{b}", "b"),
-            ("{a}{b}", "a"),
-            ("{{a}}", "{a"),
-        ] {
+        for (key, tag) in
+            [("a{b}c", "b"), ("a{}c", "a{}c"), ("a{b", "a{b"), ("}a{b}", "b"), ("{a}{b}", "a"), ("{{a}}", "{a")]
+        {
             assert_eq!(hash_tag(key.as_bytes()), tag.as_bytes(), "{key}");
         }
     }

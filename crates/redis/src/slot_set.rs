@@ -123,11 +123,7 @@ impl fmt::Display for SlotSet {
             if index > 0 {
                 f.write_str(",")?;
             }
-            if first == last {
-                write!(f, "{first}")?
-            } else {
-                write!(f, "{first}-{last}")?
-            }
+            if first == last { write!(f, "{first}")? } else { write!(f, "{first}-{last}")? }
         }
         Ok(())
     }
@@ -178,9 +174,7 @@ mod tests {
         assert_eq!(a.difference(&b), set(0..50));
         let mut c = set([7]);
         assert!(
-            !c.insert(Slot::new(7).unwrap())
-                && c.remove(Slot::new(7).unwrap())
-                && !c.remove(Slot::new(7).unwrap())
+            !c.insert(Slot::new(7).unwrap()) && c.remove(Slot::new(7).unwrap()) && !c.remove(Slot::new(7).unwrap())
         );
         assert!(c.is_empty());
     }

@@ -117,23 +117,12 @@ impl FromStr for Url {
             return Err(BadUrl::Query(sign));
         }
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let addresses = |port| {
-            hosts
-                .split(',')
-                .map(|host| Address::parse(host, Some(port)))
-                .collect::<Result<Vec<_>, _>>()
-        };
+        let addresses =
+            |port| hosts.split(',').map(|host| Address::parse(host, Some(port))).collect::<Result<Vec<_>, _>>();
         let (place, tls) = match scheme {
             "redis" | "rediss" => {
-                let [address] =
-                    <[Address; 1]>::try_from(addresses(PORT)?).map_err(|_| BadUrl::Several)?;
-                (
-                    Place::Server {
-                        address,
-                        db: database(path)?,
-                    },
-                    scheme == "rediss",
-                )
+                let [address] = <[Address; 1]>::try_from(addresses(PORT)?).map_err(|_| BadUrl::Several)?;
+                (Place::Server { address, db: database(path)? }, scheme == "rediss")
             }
             "redis-sentinel" => {
                 let (master, db) = path.split_once('/').unwrap_or((path, ""));
@@ -150,52 +139,27 @@ impl FromStr for Url {
                 )
             }
             "redis-cluster" => match path {
-                "" => (
-                    Place::Cluster {
-                        nodes: addresses(PORT)?,
-                    },
-                    false,
-                ),
+                "" => (Place::Cluster { nodes: addresses(PORT)? }, false),
                 path => return Err(BadUrl::Path(path.to_owned())),
             },
             _ => return Err(BadUrl::Scheme),
         };
-        Ok(Self {
-            place,
-            tls,
-            credentials,
-        })
+        Ok(Self { place, tls, credentials })
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |addresses: &[Address]| {
-            addresses
-                .iter()
-                .map(Address::to_string)
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let list = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
         match &self.place {
             Place::Server { address, db: 0 } => {
                 write!(f, "redis{}://{address}", if self.tls { "s" } else { "" })
             }
-            Place::Server { address, db } => write!(
-                f,
-                "redis{}://{address}/{db}",
-                if self.tls { "s" } else { "" }
-            ),
-            Place::Sentinel {
-                sentinels,
-                master,
-                db: 0,
-            } => write!(f, "redis-sentinel://{}/{master}", list(sentinels)),
-            Place::Sentinel {
-                sentinels,
-                master,
-                db,
-            } => write!(f, "redis-sentinel://{}/{master}/{db}", list(sentinels)),
+            Place::Server { address, db } => write!(f, "redis{}://{address}/{db}", if self.tls { "s" } else { "" }),
+            Place::Sentinel { sentinels, master, db: 0 } => write!(f, "redis-sentinel://{}/{master}", list(sentinels)),
+            Place::Sentinel { sentinels, master, db } => {
+                write!(f, "redis-sentinel://{}/{master}/{db}", list(sentinels))
+            }
             Place::Cluster { nodes } => write!(f, "redis-cluster://{}", list(nodes)),
         }
     }
@@ -206,18 +170,11 @@ fn credentials(who: &str) -> Result<Credentials, BadUrl> {
         Some((user, password)) => (user, Some(unescape(password)?)),
         None => (who, None),
     };
-    Ok(Credentials {
-        user: Some(unescape(user)?).filter(|user| !user.is_empty()),
-        password,
-    })
+    Ok(Credentials { user: Some(unescape(user)?).filter(|user| !user.is_empty()), password })
 }
 
 fn database(path: &str) -> Result<u32, BadUrl> {
-    if path.is_empty() {
-        Ok(0)
-    } else {
-        path.parse().map_err(|_| BadUrl::Database(path.to_owned()))
-    }
+    if path.is_empty() { Ok(0) } else { path.parse().map_err(|_| BadUrl::Database(path.to_owned())) }
 }
 
 fn unescape(text: &str) -> Result<String, BadUrl> {
@@ -250,14 +207,8 @@ mod tests {
             ("redis://h", "redis://h:6379"),
             ("redis://h:1/3", "redis://h:1/3"),
             ("rediss://u:p@[::1]:2", "rediss://[::1]:2"),
-            (
-                "redis-sentinel://a,b:9/main",
-                "redis-sentinel://a:26379,b:9/main",
-            ),
-            (
-                "redis-sentinel://a/main/4",
-                "redis-sentinel://a:26379/main/4",
-            ),
+            ("redis-sentinel://a,b:9/main", "redis-sentinel://a:26379,b:9/main"),
+            ("redis-sentinel://a/main/4", "redis-sentinel://a:26379/main/4"),
             ("redis-cluster://:s@a:1,b:2", "redis-cluster://a:1,b:2"),
         ] {
             let url: Url = text.parse().unwrap();
@@ -277,10 +228,7 @@ mod tests {
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!(
-                (
-                    url.credentials.user.as_deref(),
-                    url.credentials.password.as_deref()
-                ),
+                (url.credentials.user.as_deref(), url.credentials.password.as_deref()),
                 (user, password),
                 "{text}"
             );

@@ -16,18 +16,11 @@ const HOSTS: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
 const KEYS: usize = 2000;
 
 fn six() -> Result<Vec<Server>> {
-    HOSTS
-        .iter()
-        .chain(&HOSTS)
-        .map(|host| Server::node(host))
-        .collect()
+    HOSTS.iter().chain(&HOSTS).map(|host| Server::node(host)).collect()
 }
 
 fn create(servers: &[Server]) -> Result<()> {
-    let addresses: Vec<String> = servers
-        .iter()
-        .map(|server| server.address.to_string())
-        .collect();
+    let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
     let mut words = vec!["create", "--replicas", "1", "--yes"];
     words.extend(addresses.iter().map(String::as_str));
     regrow_ok(&words)?;
@@ -38,12 +31,7 @@ async fn fill(seed: &Address) -> Result<()> {
     let mut client = Client::new(seed);
     for index in 0..KEYS {
         let key = format!("key:{index}");
-        client
-            .call(
-                &key,
-                Command::new("SET").arg(&key).arg(format!("value {index}")),
-            )
-            .await?;
+        client.call(&key, Command::new("SET").arg(&key).arg(format!("value {index}"))).await?;
     }
     Ok(())
 }
@@ -53,10 +41,7 @@ async fn all_there(seed: &Address) -> Result<()> {
     for index in 0..KEYS {
         let key = format!("key:{index}");
         let value = client.call(&key, Command::new("GET").arg(&key)).await?;
-        anyhow::ensure!(
-            value.text() == Some(&format!("value {index}")),
-            "{key} is {value:?}"
-        );
+        anyhow::ensure!(value.text() == Some(&format!("value {index}")), "{key} is {value:?}");
     }
     Ok(())
 }
@@ -76,10 +61,7 @@ fn text(value: &serde_json::Value) -> Result<String> {
 fn create_keeps_replicas_off_their_masters_host() -> Result<()> {
     need_redis!("create_keeps_replicas_off_their_masters_host");
     let servers = six()?;
-    let addresses: Vec<String> = servers
-        .iter()
-        .map(|server| server.address.to_string())
-        .collect();
+    let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
     let with = |words: &[&str]| {
         let mut all: Vec<&str> = words.to_vec();
         all.extend(addresses.iter().map(String::as_str));
@@ -91,8 +73,7 @@ fn create_keeps_replicas_off_their_masters_host() -> Result<()> {
     let unasked = with(&["create", "--replicas", "1"])?;
     assert_eq!(unasked.code, 3, "{unasked:?}");
     assert!(
-        unasked.err.contains("Make this cluster? (yes/no)")
-            && unasked.err.contains("nothing was changed"),
+        unasked.err.contains("Make this cluster? (yes/no)") && unasked.err.contains("nothing was changed"),
         "{unasked:?}"
     );
     assert_eq!(
@@ -126,10 +107,7 @@ fn create_keeps_replicas_off_their_masters_host() -> Result<()> {
 
     let again = with(&["create", "--replicas", "1", "--yes"])?;
     assert_eq!(again.code, 3, "{again:?}");
-    assert!(
-        again.err.contains("already knows 5 other node(s)"),
-        "{again:?}"
-    );
+    assert!(again.err.contains("already knows 5 other node(s)"), "{again:?}");
     Ok(())
 }
 
@@ -151,11 +129,7 @@ async fn reshard_under_load_loses_nothing() -> Result<()> {
             while !*stopped.borrow() {
                 for (index, count) in acknowledged.iter_mut().enumerate() {
                     let key = format!("counter:{index}");
-                    *count = client
-                        .call(&key, Command::new("INCR").arg(&key))
-                        .await?
-                        .int()
-                        .context("a count")?;
+                    *count = client.call(&key, Command::new("INCR").arg(&key)).await?.int().context("a count")?;
                 }
             }
             anyhow::Ok(acknowledged)
@@ -163,16 +137,7 @@ async fn reshard_under_load_loses_nothing() -> Result<()> {
     });
     let target = servers[1].address.to_string();
     let moved = tokio::task::spawn_blocking(move || {
-        regrow_ok(&[
-            "reshard",
-            &seed.to_string(),
-            "--to",
-            &target,
-            "--slots",
-            "1200",
-            "--yes",
-            "--json",
-        ])
+        regrow_ok(&["reshard", &seed.to_string(), "--to", &target, "--slots", "1200", "--yes", "--json"])
     })
     .await??;
     stop.send(true)?;
@@ -183,14 +148,7 @@ async fn reshard_under_load_loses_nothing() -> Result<()> {
     let mut client = Client::new(&servers[0].address);
     for (index, count) in acknowledged.iter().enumerate() {
         let key = format!("counter:{index}");
-        assert_eq!(
-            client
-                .call(&key, Command::new("GET").arg(&key))
-                .await?
-                .int(),
-            Some(*count),
-            "{key}"
-        );
+        assert_eq!(client.call(&key, Command::new("GET").arg(&key)).await?.int(), Some(*count), "{key}");
     }
     assert!(acknowledged.iter().all(|count| *count > 0));
     Ok(())
@@ -206,48 +164,20 @@ async fn nodes_come_and_go() -> Result<()> {
     let entry = seed.to_string();
     fill(seed).await?;
     for server in &servers {
-        server.cli(&[
-            "FUNCTION",
-            "LOAD",
-            "#!lua name=lib\nredis.register_function('f', function() return 1 end)",
-        ])?;
+        server.cli(&["FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('f', function() return 1 end)"])?;
     }
 
     let (master, replica) = (Server::node("127.0.0.1")?, Server::node("127.0.0.2")?);
     regrow_ok(&["add-node", &entry, &master.address.to_string()])?;
     whole(seed)?;
-    assert_eq!(
-        regrow_ok(&["rebalance", &entry, "--yes"])?.out,
-        "nothing to move\n"
-    );
-    let dry = regrow_ok(&[
-        "rebalance",
-        &entry,
-        "--include-empty",
-        "--dry-run",
-        "--json",
-    ])?
-    .json();
-    assert_eq!(
-        (dry["done"].as_bool(), dry["slots"].as_u64()),
-        (Some(false), Some(0))
-    );
-    assert_eq!(
-        regrow_ok(&["rebalance", &entry, "--include-empty", "--yes", "--json"])?.json()["slots"],
-        4096
-    );
+    assert_eq!(regrow_ok(&["rebalance", &entry, "--yes"])?.out, "nothing to move\n");
+    let dry = regrow_ok(&["rebalance", &entry, "--include-empty", "--dry-run", "--json"])?.json();
+    assert_eq!((dry["done"].as_bool(), dry["slots"].as_u64()), (Some(false), Some(0)));
+    assert_eq!(regrow_ok(&["rebalance", &entry, "--include-empty", "--yes", "--json"])?.json()["slots"], 4096);
     whole(seed)?;
     all_there(seed).await?;
-    assert!(
-        master.cli(&["FUNCTION", "LIST"])?.contains("lib"),
-        "a new master gets the functions"
-    );
-    regrow_ok(&[
-        "add-node",
-        &entry,
-        &replica.address.to_string(),
-        "--replica",
-    ])?;
+    assert!(master.cli(&["FUNCTION", "LIST"])?.contains("lib"), "a new master gets the functions");
+    regrow_ok(&["add-node", &entry, &replica.address.to_string(), "--replica"])?;
     whole(seed)?;
     let ours = status(seed)?["masters"]
         .as_array()
@@ -256,34 +186,20 @@ async fn nodes_come_and_go() -> Result<()> {
         .find(|node| node["address"] == master.address.to_string())
         .cloned()
         .context("the new master")?;
-    assert_eq!(
-        ours["replicas"][0]["address"],
-        replica.address.to_string(),
-        "the replica goes where none is"
-    );
+    assert_eq!(ours["replicas"][0]["address"], replica.address.to_string(), "the replica goes where none is");
 
     let taken = regrow(&["add-node", &entry, &replica.address.to_string()])?;
     assert_eq!(taken.code, 3, "{taken:?}");
     regrow_ok(&["remove-node", &entry, &replica.address.to_string(), "--yes"])?;
     whole(seed)?;
     assert_eq!(
-        regrow_ok(&[
-            "remove-node",
-            &entry,
-            &master.address.to_string(),
-            "--yes",
-            "--json"
-        ])?
-        .json()["slots"],
+        regrow_ok(&["remove-node", &entry, &master.address.to_string(), "--yes", "--json"])?.json()["slots"],
         4096
     );
     whole(seed)?;
     all_there(seed).await?;
     assert_eq!(status(seed)?["masters"].as_array().map(Vec::len), Some(3));
-    assert_eq!(
-        regrow(&["remove-node", &entry, &master.address.to_string(), "--yes"])?.code,
-        4
-    );
+    assert_eq!(regrow(&["remove-node", &entry, &master.address.to_string(), "--yes"])?.code, 4);
     // Reset and empty, they can come in again.
     regrow_ok(&["add-node", &entry, &master.address.to_string(), "--replica"])?;
     whole(seed)
@@ -302,25 +218,12 @@ async fn fix_mends_what_is_broken() -> Result<()> {
     let number = slot.to_string();
     let owners = |servers: &[Server]| -> Result<(usize, usize)> {
         let masters: Vec<usize> = (0..6)
-            .filter(|index| {
-                servers[*index]
-                    .cli(&["ROLE"])
-                    .is_ok_and(|role| role.starts_with("master"))
-            })
+            .filter(|index| servers[*index].cli(&["ROLE"]).is_ok_and(|role| role.starts_with("master")))
             .collect();
-        let has = |index: &usize| {
-            servers[*index]
-                .cli(&["GET", "key:7"])
-                .is_ok_and(|answer| !answer.starts_with("MOVED"))
-        };
+        let has =
+            |index: &usize| servers[*index].cli(&["GET", "key:7"]).is_ok_and(|answer| !answer.starts_with("MOVED"));
         let owner = masters.iter().copied().find(has).context("an owner")?;
-        Ok((
-            owner,
-            masters
-                .into_iter()
-                .find(|index| *index != owner)
-                .context("another")?,
-        ))
+        Ok((owner, masters.into_iter().find(|index| *index != owner).context("another")?))
     };
     let name = |index: usize| servers[index].cli(&["CLUSTER", "MYID"]);
     let mends = |what: &str| -> Result<()> {
@@ -362,10 +265,7 @@ async fn fix_mends_what_is_broken() -> Result<()> {
     assert!(regrow(&["check", &entry])?.out.contains("served by nobody"));
     mends("served by nobody")?;
     assert_eq!(owners(&servers)?.0, owner, "who has the keys gets the slot");
-    assert_eq!(
-        regrow_ok(&["fix", &entry, "--yes"])?.out,
-        "nothing to mend\n"
-    );
+    assert_eq!(regrow_ok(&["fix", &entry, "--yes"])?.out, "nothing to mend\n");
     all_there(seed).await
 }
 
@@ -378,10 +278,7 @@ async fn masters_change() -> Result<()> {
     let seed = servers[0].address.clone();
     fill(&seed).await?;
     let first = status(&seed)?["masters"][0].clone();
-    let (old, new) = (
-        text(&first["address"])?,
-        text(&first["replicas"][0]["address"])?,
-    );
+    let (old, new) = (text(&first["address"])?, text(&first["replicas"][0]["address"])?);
     let refused = regrow(&["failover", &seed.to_string(), &old])?;
     assert_eq!(refused.code, 3, "{refused:?}");
     regrow_ok(&["failover", &seed.to_string(), &new])?;
@@ -390,10 +287,7 @@ async fn masters_change() -> Result<()> {
     all_there(&seed).await?;
 
     // Kill the new master without a word; its replica must be promoted by the others.
-    let at = servers
-        .iter()
-        .position(|server| server.address.to_string() == new)
-        .context("the master's server")?;
+    let at = servers.iter().position(|server| server.address.to_string() == new).context("the master's server")?;
     let asked = servers
         .iter()
         .find(|server| server.address.to_string() != new && server.address.to_string() != old)
@@ -406,9 +300,7 @@ async fn masters_change() -> Result<()> {
     let within = Patience::new("the replica is promoted");
     loop {
         let nodes = link.text(&Command::new("CLUSTER NODES")).await?;
-        if nodes.lines().any(|line| {
-            line.contains(&promoted) && line.contains("master") && !line.contains("fail")
-        }) {
+        if nodes.lines().any(|line| line.contains(&promoted) && line.contains("master") && !line.contains("fail")) {
             break;
         }
         within.or_fail()?;
@@ -425,28 +317,14 @@ async fn masters_change() -> Result<()> {
     whole(&asked)?;
     // On a machine that stalls, the two may have changed places once more; that one of them follows the other is the point.
     let pair = status(&asked)?["masters"][0].clone();
-    let (master, replica) = (
-        text(&pair["address"])?,
-        text(&pair["replicas"][0]["address"])?,
-    );
-    assert!(
-        [&old, &new].contains(&&master) && [&old, &new].contains(&&replica),
-        "it rejoins as a replica: {pair}"
-    );
+    let (master, replica) = (text(&pair["address"])?, text(&pair["replicas"][0]["address"])?);
+    assert!([&old, &new].contains(&&master) && [&old, &new].contains(&&replica), "it rejoins as a replica: {pair}");
     all_there(&asked).await?;
 
     // Gone for good, it is taken out by its name.
-    let at = servers
-        .iter()
-        .position(|server| server.address.to_string() == replica)
-        .context("the replica's server")?;
+    let at = servers.iter().position(|server| server.address.to_string() == replica).context("the replica's server")?;
     servers[at].kill()?;
-    regrow_ok(&[
-        "remove-node",
-        &asked.to_string(),
-        &text(&pair["replicas"][0]["id"])?,
-        "--yes",
-    ])?;
+    regrow_ok(&["remove-node", &asked.to_string(), &text(&pair["replicas"][0]["id"])?, "--yes"])?;
     whole(&asked)
 }
 
@@ -470,42 +348,15 @@ async fn passwords() -> Result<()> {
         )
     };
     let servers: Vec<Server> = HOSTS.iter().map(|host| node(host)).collect::<Result<_>>()?;
-    let addresses: Vec<String> = servers
-        .iter()
-        .map(|server| server.address.to_string())
-        .collect();
-    let locked = regrow(&[
-        "create",
-        &addresses[0],
-        &addresses[1],
-        &addresses[2],
-        "--yes",
-    ])?;
-    assert!(
-        locked.code != 0 && locked.err.contains("NOAUTH"),
-        "{locked:?}"
-    );
-    regrow_ok(&[
-        "create",
-        &addresses[0],
-        &addresses[1],
-        &addresses[2],
-        "--yes",
-        "--password",
-        "s3cret",
-    ])?;
+    let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    let locked = regrow(&["create", &addresses[0], &addresses[1], &addresses[2], "--yes"])?;
+    assert!(locked.code != 0 && locked.err.contains("NOAUTH"), "{locked:?}");
+    regrow_ok(&["create", &addresses[0], &addresses[1], &addresses[2], "--yes", "--password", "s3cret"])?;
     let url = format!("redis-cluster://:s3cret@{}", addresses[0]);
-    let mut link = Dialer {
-        credentials: url.parse::<regrow_redis::url::Url>()?.credentials,
-        ..Dialer::default()
-    }
-    .connect(&servers[0].address)
-    .await?;
-    assert!(matches!(
-        link.call(&Command::new("SET").arg("{06S}key").arg("v"))
-            .await?,
-        Value::Simple(_)
-    ));
+    let mut link = Dialer { credentials: url.parse::<regrow_redis::url::Url>()?.credentials, ..Dialer::default() }
+        .connect(&servers[0].address)
+        .await?;
+    assert!(matches!(link.call(&Command::new("SET").arg("{06S}key").arg("v")).await?, Value::Simple(_)));
     let moved = regrow_ok(&[
         "reshard",
         &url,
@@ -518,13 +369,7 @@ async fn passwords() -> Result<()> {
         "--yes",
         "--json",
     ])?;
-    assert_eq!(
-        (
-            moved.json()["slots"].as_u64(),
-            moved.json()["keys"].as_u64()
-        ),
-        (Some(5461), Some(1))
-    );
+    assert_eq!((moved.json()["slots"].as_u64(), moved.json()["keys"].as_u64()), (Some(5461), Some(1)));
     regrow_ok(&["check", &url])?;
     assert!(!moved.out.contains("s3cret") && !moved.err.contains("s3cret"));
     Ok(())

@@ -48,10 +48,8 @@ impl Cluster {
 
     /// Asks every node anew, also those that only others know.
     pub async fn refresh(&mut self) -> Result<(), AdminError> {
-        let mut kept: BTreeMap<Address, Connection> = std::mem::take(&mut self.links)
-            .into_values()
-            .map(|link| (link.address().clone(), link))
-            .collect();
+        let mut kept: BTreeMap<Address, Connection> =
+            std::mem::take(&mut self.links).into_values().map(|link| (link.address().clone(), link)).collect();
         let mut todo: Vec<Address> = self.seeds.iter().chain(kept.keys()).cloned().collect();
         let mut asked: BTreeSet<Address> = todo.iter().cloned().collect();
         todo.sort();
@@ -74,9 +72,11 @@ impl Cluster {
                 };
                 match answer {
                     Ok((link, view)) => {
-                        for peer in view.nodes.values().filter(|peer| {
-                            !peer.flags.noaddr && !peer.flags.handshake && !peer.flags.myself
-                        }) {
+                        for peer in view
+                            .nodes
+                            .values()
+                            .filter(|peer| !peer.flags.noaddr && !peer.flags.handshake && !peer.flags.myself)
+                        {
                             if asked.insert(peer.address.clone()) {
                                 todo.push(peer.address.clone());
                             }
@@ -94,10 +94,7 @@ impl Cluster {
         }
         if views.is_empty() {
             return Err(AdminError::Unreachable(
-                silent
-                    .into_iter()
-                    .map(|(address, why)| Unfit { address, why })
-                    .collect(),
+                silent.into_iter().map(|(address, why)| Unfit { address, why }).collect(),
             ));
         }
         let mut unheard = BTreeMap::new();
@@ -111,28 +108,15 @@ impl Cluster {
                 None if peer.flags.noaddr => "its address is not known".to_owned(),
                 None => "another node answers at its address".to_owned(),
             };
-            unheard.insert(
-                peer.id.clone(),
-                Unheard {
-                    address: peer.address.clone(),
-                    why,
-                },
-            );
+            unheard.insert(peer.id.clone(), Unheard { address: peer.address.clone(), why });
         }
         self.picture = Picture { views, unheard };
         Ok(())
     }
 
     /// Takes new pictures until nothing is wrong and `wanted` holds.
-    pub async fn settle(
-        &mut self,
-        within: Duration,
-        wanted: impl Fn(&Picture) -> bool,
-    ) -> Result<(), AdminError> {
-        self.agreed(within, |picture| {
-            picture.problems().is_empty() && wanted(picture)
-        })
-        .await
+    pub async fn settle(&mut self, within: Duration, wanted: impl Fn(&Picture) -> bool) -> Result<(), AdminError> {
+        self.agreed(within, |picture| picture.problems().is_empty() && wanted(picture)).await
     }
 
     /// Takes new pictures until `wanted` holds, whatever else is wrong.
@@ -148,29 +132,19 @@ impl Cluster {
                 return Ok(());
             }
             if Instant::now() >= end {
-                return Err(AdminError::NotSettled {
-                    after: within,
-                    problems: self.picture.problems(),
-                });
+                return Err(AdminError::NotSettled { after: within, problems: self.picture.problems() });
             }
             sleep(LOOK_EVERY).await;
         }
     }
 
     /// Waits until these replicas have their masters' data and receive what is new.
-    pub async fn in_step(
-        &mut self,
-        replicas: &[NodeId],
-        within: Duration,
-    ) -> Result<(), AdminError> {
+    pub async fn in_step(&mut self, replicas: &[NodeId], within: Duration) -> Result<(), AdminError> {
         let end = Instant::now() + within;
         for id in replicas {
             while self.link(id)?.info().await?.text("master_link_status") != Some("up") {
                 if Instant::now() >= end {
-                    return Err(AdminError::NotInStep {
-                        replica: self.node(id)?.address.clone(),
-                        after: within,
-                    });
+                    return Err(AdminError::NotInStep { replica: self.node(id)?.address.clone(), after: within });
                 }
                 sleep(LOOK_EVERY).await;
             }
@@ -180,16 +154,12 @@ impl Cluster {
 
     /// The connection to a node.
     pub(super) fn link(&mut self, id: &NodeId) -> Result<&mut Connection, AdminError> {
-        self.links
-            .get_mut(id)
-            .ok_or_else(|| AdminError::NoNode(id.clone()))
+        self.links.get_mut(id).ok_or_else(|| AdminError::NoNode(id.clone()))
     }
 
     /// A node as it describes itself.
     pub(super) fn node(&self, id: &NodeId) -> Result<&Node, AdminError> {
-        self.picture
-            .node(id)
-            .ok_or_else(|| AdminError::NoNode(id.clone()))
+        self.picture.node(id).ok_or_else(|| AdminError::NoNode(id.clone()))
     }
 
     /// The way connections are made.
@@ -204,44 +174,24 @@ impl Cluster {
 
     /// Leaves a node out of the pictures to come, unless others still know it.
     pub(super) fn release(&mut self, id: &NodeId) {
-        let mut addresses: Vec<Address> = self
-            .links
-            .remove(id)
-            .map(|link| link.address().clone())
-            .into_iter()
-            .collect();
+        let mut addresses: Vec<Address> =
+            self.links.remove(id).map(|link| link.address().clone()).into_iter().collect();
         addresses.extend(self.picture.node(id).map(|node| node.address.clone()));
-        addresses.extend(
-            self.picture
-                .unheard
-                .get(id)
-                .map(|unheard| unheard.address.clone()),
-        );
+        addresses.extend(self.picture.unheard.get(id).map(|unheard| unheard.address.clone()));
         self.seeds.retain(|seed| !addresses.contains(seed));
-        self.seeds
-            .extend(self.links.values().map(|link| link.address().clone()));
+        self.seeds.extend(self.links.values().map(|link| link.address().clone()));
     }
 
     /// The command by which a node is introduced to another: `MEET` wants an IP, so a name will not do.
     pub(super) fn meet(&self, peer: &NodeId) -> Result<Command, AdminError> {
         let node = self.node(peer)?;
-        let link = self
-            .links
-            .get(peer)
-            .ok_or_else(|| AdminError::NoNode(peer.clone()))?;
-        Ok(Command::new("CLUSTER MEET")
-            .arg(link.peer_ip().to_string())
-            .number(node.address.port)
-            .number(node.bus_port))
+        let link = self.links.get(peer).ok_or_else(|| AdminError::NoNode(peer.clone()))?;
+        Ok(Command::new("CLUSTER MEET").arg(link.peer_ip().to_string()).number(node.address.port).number(node.bus_port))
     }
 }
 
 /// One node's view, by the connection given or a new one.
-async fn ask(
-    dialer: &Dialer,
-    link: Option<Connection>,
-    address: &Address,
-) -> Result<(Connection, View), AdminError> {
+async fn ask(dialer: &Dialer, link: Option<Connection>, address: &Address) -> Result<(Connection, View), AdminError> {
     if let Some(mut link) = link
         && let Ok(view) = view(&mut link).await
     {
@@ -256,8 +206,6 @@ async fn ask(
 pub(super) async fn view(link: &mut Connection) -> Result<View, AdminError> {
     let nodes = link.text(&Command::new("CLUSTER NODES")).await?;
     let info = link.text(&Command::new("CLUSTER INFO")).await?;
-    View::parse(&nodes, &info, link.address()).map_err(|source| AdminError::Nodes {
-        address: link.address().clone(),
-        source,
-    })
+    View::parse(&nodes, &info, link.address())
+        .map_err(|source| AdminError::Nodes { address: link.address().clone(), source })
 }

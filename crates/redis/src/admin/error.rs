@@ -80,10 +80,7 @@ impl AdminError {
 }
 
 fn join(list: &[Unfit]) -> String {
-    list.iter()
-        .map(|one| format!("{} ({})", one.address, one.why))
-        .collect::<Vec<_>>()
-        .join(", ")
+    list.iter().map(|one| format!("{} ({})", one.address, one.why)).collect::<Vec<_>>().join(", ")
 }
 
 /// An error with its sources on one line.

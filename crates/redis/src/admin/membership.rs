@@ -31,12 +31,7 @@ impl Cluster {
     /// Takes an empty server in, and waits until all nodes agree. Its name.
     ///
     /// A master gets the functions of the cluster first, because scripts of clients may come to it as soon as it has slots.
-    pub async fn add(
-        &mut self,
-        server: &Address,
-        role: &Role,
-        within: Duration,
-    ) -> Result<NodeId, AdminError> {
+    pub async fn add(&mut self, server: &Address, role: &Role, within: Duration) -> Result<NodeId, AdminError> {
         examine(self.dialer(), std::slice::from_ref(server)).await?;
         if *role == Role::Master {
             self.copy_functions(server).await?;
@@ -57,14 +52,11 @@ impl Cluster {
         let meet = alone.meet(&id)?;
         self.link(&greeter)?.ok(&meet).await?;
         self.adopt(server.clone());
-        self.settle(within, |picture| picture.views.contains_key(&id))
-            .await?;
+        self.settle(within, |picture| picture.views.contains_key(&id)).await?;
         let master = match role {
             Role::Master => return Ok(id),
             Role::ReplicaOf(master) => Some(master.clone()),
-            Role::Replica => {
-                master_for_replica(self.picture(), &server.host, None).map(|node| node.id.clone())
-            }
+            Role::Replica => master_for_replica(self.picture(), &server.host, None).map(|node| node.id.clone()),
         };
         if let Some(master) = master {
             self.follow(&id, &master, within).await?;
@@ -73,21 +65,13 @@ impl Cluster {
     }
 
     /// Makes a node the replica of a master, and waits until all agree and it has the data.
-    pub async fn follow(
-        &mut self,
-        replica: &NodeId,
-        master: &NodeId,
-        within: Duration,
-    ) -> Result<(), AdminError> {
-        self.link(replica)?
-            .ok(&Command::new("CLUSTER REPLICATE").arg(master))
-            .await?;
+    pub async fn follow(&mut self, replica: &NodeId, master: &NodeId, within: Duration) -> Result<(), AdminError> {
+        self.link(replica)?.ok(&Command::new("CLUSTER REPLICATE").arg(master)).await?;
         let obeyed = |picture: &crate::topology::Picture| {
-            picture.views.values().all(|view| {
-                view.nodes
-                    .get(replica)
-                    .is_some_and(|node| node.master.as_ref() == Some(master))
-            })
+            picture
+                .views
+                .values()
+                .all(|view| view.nodes.get(replica).is_some_and(|node| node.master.as_ref() == Some(master)))
         };
         self.settle(within, obeyed).await?;
         self.in_step(std::slice::from_ref(replica), within).await
@@ -96,62 +80,32 @@ impl Cluster {
     /// Takes a node that serves no slots out of the cluster: its replicas follow others, everybody forgets it, and it is
     /// reset, so that it neither comes back nor keeps data. Works for nodes that do not answer, too.
     pub async fn remove(&mut self, leaving: &NodeId, within: Duration) -> Result<(), AdminError> {
-        let orphans: Vec<(NodeId, String)> = self
-            .picture()
-            .replicas(leaving)
-            .map(|node| (node.id.clone(), node.address.host.clone()))
-            .collect();
+        let orphans: Vec<(NodeId, String)> =
+            self.picture().replicas(leaving).map(|node| (node.id.clone(), node.address.host.clone())).collect();
         for (orphan, host) in orphans {
-            if let Some(master) =
-                master_for_replica(self.picture(), &host, Some(leaving)).map(|node| node.id.clone())
-            {
+            if let Some(master) = master_for_replica(self.picture(), &host, Some(leaving)).map(|node| node.id.clone()) {
                 self.follow(&orphan, &master, within).await?;
             }
         }
         // Reset before forgetting: a node that still talks would be learned again.
         if self.picture().node(leaving).is_some() {
-            self.link(leaving)?
-                .ok(&Command::new("CLUSTER RESET HARD"))
-                .await?;
+            self.link(leaving)?.ok(&Command::new("CLUSTER RESET HARD")).await?;
         }
         self.release(leaving);
-        let others: Vec<NodeId> = self
-            .picture()
-            .views
-            .keys()
-            .filter(|id| *id != leaving)
-            .cloned()
-            .collect();
+        let others: Vec<NodeId> = self.picture().views.keys().filter(|id| *id != leaving).cloned().collect();
         for other in &others {
             self.forget(other, leaving, within).await?;
         }
-        self.settle(within, |picture| {
-            picture
-                .views
-                .values()
-                .all(|view| !view.nodes.contains_key(leaving))
-        })
-        .await
+        self.settle(within, |picture| picture.views.values().all(|view| !view.nodes.contains_key(leaving))).await
     }
 
     /// One node forgets another. A replica refuses while it still holds the other for its master, which passes.
-    async fn forget(
-        &mut self,
-        node: &NodeId,
-        gone: &NodeId,
-        within: Duration,
-    ) -> Result<(), AdminError> {
+    async fn forget(&mut self, node: &NodeId, gone: &NodeId, within: Duration) -> Result<(), AdminError> {
         let end = Instant::now() + within;
         loop {
-            match self
-                .link(node)?
-                .ok(&Command::new("CLUSTER FORGET").arg(gone))
-                .await
-            {
+            match self.link(node)?.ok(&Command::new("CLUSTER FORGET").arg(gone)).await {
                 Ok(()) => return Ok(()),
-                Err(crate::connection::Error::Reply { message, .. })
-                    if message.contains("Unknown node") =>
-                {
+                Err(crate::connection::Error::Reply { message, .. }) if message.contains("Unknown node") => {
                     return Ok(());
                 }
                 Err(crate::connection::Error::Reply { message, .. })
@@ -166,11 +120,7 @@ impl Cluster {
 
     /// Copies the functions of some master to a new one. Versions before 7 have none.
     async fn copy_functions(&mut self, server: &Address) -> Result<(), AdminError> {
-        let Some(source) = self
-            .picture()
-            .masters()
-            .find(|node| !node.slots.is_empty())
-            .map(|node| node.id.clone())
+        let Some(source) = self.picture().masters().find(|node| !node.slots.is_empty()).map(|node| node.id.clone())
         else {
             return Ok(());
         };
@@ -184,11 +134,7 @@ impl Cluster {
             return Err(link.unexpected(&dump, "bytes", &answer).into());
         };
         let mut fresh = self.dialer().connect(server).await?;
-        fresh
-            .ok(&Command::new("FUNCTION RESTORE")
-                .arg(functions)
-                .arg("REPLACE"))
-            .await?;
+        fresh.ok(&Command::new("FUNCTION RESTORE").arg(functions).arg("REPLACE")).await?;
         Ok(())
     }
 }

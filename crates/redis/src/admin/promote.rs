@@ -22,12 +22,7 @@ pub enum Force {
 
 impl Cluster {
     /// Makes a replica the master of its slots, and waits until all nodes agree that it is.
-    pub async fn promote(
-        &mut self,
-        replica: &NodeId,
-        force: Force,
-        within: Duration,
-    ) -> Result<(), AdminError> {
+    pub async fn promote(&mut self, replica: &NodeId, force: Force, within: Duration) -> Result<(), AdminError> {
         let command = Command::new("CLUSTER FAILOVER");
         let command = match force {
             Force::No => command,
@@ -37,17 +32,12 @@ impl Cluster {
         self.link(replica)?.ok(&command).await?;
         let promoted = |picture: &crate::topology::Picture| {
             picture.node(replica).is_some_and(|node| node.flags.master)
-                && picture.views.values().all(|view| {
-                    view.nodes
-                        .get(replica)
-                        .is_some_and(|node| node.flags.master && !node.slots.is_empty())
-                })
+                && picture
+                    .views
+                    .values()
+                    .all(|view| view.nodes.get(replica).is_some_and(|node| node.flags.master && !node.slots.is_empty()))
         };
         // With a dead master there is no picture without a problem; that the living agree is what can be had.
-        if force == Force::No {
-            self.settle(within, promoted).await
-        } else {
-            self.agreed(within, promoted).await
-        }
+        if force == Force::No { self.settle(within, promoted).await } else { self.agreed(within, promoted).await }
     }
 }

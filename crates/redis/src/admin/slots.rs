@@ -29,10 +29,7 @@ pub struct MoveLimits {
 
 impl Default for MoveLimits {
     fn default() -> Self {
-        Self {
-            batch_keys: 100,
-            batch_timeout: Duration::from_secs(60),
-        }
+        Self { batch_keys: 100, batch_timeout: Duration::from_secs(60) }
     }
 }
 
@@ -88,10 +85,8 @@ impl Cluster {
         limits: MoveLimits,
         on: &mut dyn FnMut(Progress),
     ) -> Result<Carried, AdminError> {
-        let mut progress = Progress {
-            slots_total: moves.iter().map(|one| one.slots.len()).sum(),
-            ..Progress::default()
-        };
+        let mut progress =
+            Progress { slots_total: moves.iter().map(|one| one.slots.len()).sum(), ..Progress::default() };
         for one in moves {
             for slot in one.slots.iter() {
                 self.open_slot(slot, &one.from, &one.to).await?;
@@ -100,25 +95,13 @@ impl Cluster {
                 on(progress);
             }
         }
-        Ok(Carried {
-            slots: progress.slots,
-            keys: progress.keys,
-        })
+        Ok(Carried { slots: progress.slots, keys: progress.keys })
     }
 
-    async fn open_slot(
-        &mut self,
-        slot: Slot,
-        from: &NodeId,
-        to: &NodeId,
-    ) -> Result<(), AdminError> {
+    async fn open_slot(&mut self, slot: Slot, from: &NodeId, to: &NodeId) -> Result<(), AdminError> {
         // The target first: from the moment the source gives, it sends clients to the target.
-        self.link(to)?
-            .ok(&set_slot(slot).arg("IMPORTING").arg(from))
-            .await?;
-        self.link(from)?
-            .ok(&set_slot(slot).arg("MIGRATING").arg(to))
-            .await?;
+        self.link(to)?.ok(&set_slot(slot).arg("IMPORTING").arg(from)).await?;
+        self.link(from)?.ok(&set_slot(slot).arg("MIGRATING").arg(to)).await?;
         Ok(())
     }
 
@@ -130,20 +113,14 @@ impl Cluster {
         to: &NodeId,
         limits: MoveLimits,
     ) -> Result<u64, AdminError> {
-        let emptied = self
-            .empty_slot(slot, from, to, Twin::Replace, limits)
-            .await?;
+        let emptied = self.empty_slot(slot, from, to, Twin::Replace, limits).await?;
         // The target first again: were the source first and then lost, nobody would own the slot.
         let own = set_slot(slot).arg("NODE").arg(to);
         self.link(to)?.ok(&own).await?;
         self.link(from)?.ok(&own).await?;
         // The others would learn it by gossip; telling them spares clients a redirection. One that fails learns it later.
-        let others: Vec<NodeId> = self
-            .picture()
-            .masters()
-            .map(|node| node.id.clone())
-            .filter(|id| id != from && id != to)
-            .collect();
+        let others: Vec<NodeId> =
+            self.picture().masters().map(|node| node.id.clone()).filter(|id| id != from && id != to).collect();
         for other in others {
             match self.link(&other)?.ok(&own).await {
                 Ok(()) | Err(connection::Error::Reply { .. }) => {}
@@ -166,17 +143,10 @@ impl Cluster {
         loop {
             // Keys that stay are listed again each time: ask for that many more. Each round moves a key or raises `kept`.
             let want = limits.batch_keys as u64 + emptied.kept;
-            let get = Command::new("CLUSTER GETKEYSINSLOT")
-                .number(slot.number())
-                .number(want);
+            let get = Command::new("CLUSTER GETKEYSINSLOT").number(slot.number()).number(want);
             let answer = self.link(from)?.call(&get).await?;
-            let keys: Vec<Bytes> = answer
-                .array()
-                .unwrap_or_default()
-                .iter()
-                .filter_map(Value::bytes)
-                .cloned()
-                .collect();
+            let keys: Vec<Bytes> =
+                answer.array().unwrap_or_default().iter().filter_map(Value::bytes).cloned().collect();
             if keys.len() as u64 <= emptied.kept {
                 return Ok(emptied);
             }
@@ -190,12 +160,7 @@ impl Cluster {
             emptied.moved += keys.len() as u64 - kept;
             emptied.kept = emptied.kept.max(kept);
             if emptied.kept > KEPT_MAX {
-                return Err(self.stuck(
-                    slot,
-                    from,
-                    to,
-                    format!("more than {KEPT_MAX} keys are on both sides"),
-                ));
+                return Err(self.stuck(slot, from, to, format!("more than {KEPT_MAX} keys are on both sides")));
             }
         }
     }
@@ -238,10 +203,7 @@ impl Cluster {
     ) -> Result<u64, AdminError> {
         let mut kept = 0;
         for key in keys {
-            match self
-                .migrate(std::slice::from_ref(key), from, to, false, limits)
-                .await
-            {
+            match self.migrate(std::slice::from_ref(key), from, to, false, limits).await {
                 Ok(()) => {}
                 Err(error) if error.code() == Some("BUSYKEY") => kept += 1,
                 Err(error) => return Err(error),
@@ -263,12 +225,7 @@ impl Cluster {
         let port = self.node(to)?.address.port;
         let ip = self.link(to)?.peer_ip().to_string();
         let busy_ms = i64::try_from(limits.batch_timeout.as_millis()).unwrap_or(i64::MAX);
-        let mut command = Command::new("MIGRATE")
-            .arg(ip)
-            .number(port)
-            .arg("")
-            .number(0)
-            .number(busy_ms);
+        let mut command = Command::new("MIGRATE").arg(ip).number(port).arg("").number(0).number(busy_ms);
         if replace {
             command = command.arg("REPLACE");
         }
@@ -287,12 +244,7 @@ impl Cluster {
 
     fn stuck(&self, slot: Slot, from: &NodeId, to: &NodeId, why: String) -> AdminError {
         match (self.node(from), self.node(to)) {
-            (Ok(from), Ok(to)) => AdminError::Stuck {
-                slot,
-                from: from.address.clone(),
-                to: to.address.clone(),
-                why,
-            },
+            (Ok(from), Ok(to)) => AdminError::Stuck { slot, from: from.address.clone(), to: to.address.clone(), why },
             (Err(error), _) | (_, Err(error)) => error,
         }
     }

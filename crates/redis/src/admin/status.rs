@@ -79,10 +79,7 @@ impl Cluster {
             lag_bytes: None,
         };
         let mut masters = Vec::new();
-        let mut orphans: Vec<&(Node, Info)> = infos
-            .iter()
-            .filter(|(node, _)| !node.flags.master)
-            .collect();
+        let mut orphans: Vec<&(Node, Info)> = infos.iter().filter(|(node, _)| !node.flags.master).collect();
         for (node, info) in infos.iter().filter(|(node, _)| node.flags.master) {
             let written = count(info, "master_repl_offset");
             let mut replicas = Vec::new();
@@ -90,35 +87,18 @@ impl Cluster {
                 let mine = replica.master.as_ref() == Some(&node.id);
                 if mine {
                     let lag_bytes = Some(written.saturating_sub(count(info, "slave_repl_offset")));
-                    replicas.push(NodeStatus {
-                        lag_bytes,
-                        ..status(replica, info)
-                    });
+                    replicas.push(NodeStatus { lag_bytes, ..status(replica, info) });
                 }
                 !mine
             });
-            masters.push(MasterStatus {
-                node: status(node, info),
-                slots: node.slots.clone(),
-                replicas,
-            });
+            masters.push(MasterStatus { node: status(node, info), slots: node.slots.clone(), replicas });
         }
         masters.sort_by_key(|master| {
-            (
-                master
-                    .slots
-                    .iter()
-                    .next()
-                    .map_or(u16::MAX, |slot| slot.number()),
-                master.node.address.clone(),
-            )
+            (master.slots.iter().next().map_or(u16::MAX, |slot| slot.number()), master.node.address.clone())
         });
         let picture = self.picture();
         Ok(Status {
-            orphans: orphans
-                .into_iter()
-                .map(|(node, info)| status(node, info))
-                .collect(),
+            orphans: orphans.into_iter().map(|(node, info)| status(node, info)).collect(),
             masters,
             unheard: picture.unheard.values().cloned().collect(),
             covered: picture.covered().len(),
@@ -128,14 +108,10 @@ impl Cluster {
 }
 
 fn count(info: &Info, name: &str) -> u64 {
-    info.number(name)
-        .and_then(|number| u64::try_from(number).ok())
-        .unwrap_or(0)
+    info.number(name).and_then(|number| u64::try_from(number).ok()).unwrap_or(0)
 }
 
 /// `db0:keys=5,expires=0,avg_ttl=0`: a cluster has database 0 only.
 fn keys(info: &Info) -> u64 {
-    info.text("db0")
-        .and_then(|line| line.strip_prefix("keys=")?.split(',').next()?.parse().ok())
-        .unwrap_or(0)
+    info.text("db0").and_then(|line| line.strip_prefix("keys=")?.split(',').next()?.parse().ok()).unwrap_or(0)
 }

@@ -18,12 +18,7 @@ pub(super) struct Access {
     #[arg(long, value_name = "NAME", env = "REGROW_REDIS_USER")]
     user: Option<String>,
     /// Password; better given in the variable, where other users of the machine do not see it
-    #[arg(
-        long,
-        value_name = "TEXT",
-        env = "REGROW_REDIS_PASSWORD",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TEXT", env = "REGROW_REDIS_PASSWORD", hide_env_values = true)]
     password: Option<String>,
     /// Seconds to wait for one answer of one server
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -60,16 +55,11 @@ impl FromStr for Entry {
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.contains("://") {
             let address = Address::parse(text, Some(PORT)).map_err(|error| error.to_string())?;
-            return Ok(Self {
-                seeds: vec![address],
-                credentials: Credentials::default(),
-            });
+            return Ok(Self { seeds: vec![address], credentials: Credentials::default() });
         }
         let url: Url = text.parse().map_err(|error: BadUrl| error.to_string())?;
         if url.tls {
-            return Err(
-                "commands on clusters do not come by TLS yet; write redis-cluster://".to_owned(),
-            );
+            return Err("commands on clusters do not come by TLS yet; write redis-cluster://".to_owned());
         }
         let seeds = match url.place {
             Place::Server { address, db: 0 } => vec![address],
@@ -79,10 +69,7 @@ impl FromStr for Entry {
                 return Err("sentinels watch no cluster; name a node of it".to_owned());
             }
         };
-        Ok(Self {
-            seeds,
-            credentials: url.credentials,
-        })
+        Ok(Self { seeds, credentials: url.credentials })
     }
 }
 
@@ -90,10 +77,7 @@ impl Access {
     /// How to connect, where no URL says more.
     pub(super) fn dialer(&self) -> Dialer {
         Dialer {
-            credentials: Credentials {
-                user: self.user.clone(),
-                password: self.password.clone(),
-            },
+            credentials: Credentials { user: self.user.clone(), password: self.password.clone() },
             timeout: Duration::from_secs(self.timeout),
         }
     }
@@ -115,10 +99,7 @@ impl Access {
 
 /// The one node that a text names.
 pub(super) fn find<'a>(cluster: &'a Cluster, text: &str) -> Result<&'a Node, Failure> {
-    cluster.picture().find(text).map_err(|fits| Failure::Node {
-        text: text.to_owned(),
-        fits,
-    })
+    cluster.picture().find(text).map_err(|fits| Failure::Node { text: text.to_owned(), fits })
 }
 
 /// A node as people recognise it.
@@ -132,10 +113,7 @@ pub(super) fn must_be_whole(cluster: &Cluster) -> Result<(), Failure> {
     match problems.as_slice() {
         [] => Ok(()),
         [first, ..] => Err(Failure::Refused {
-            why: format!(
-                "the cluster is not whole: {first} ({} problem(s) in all)",
-                problems.len()
-            ),
+            why: format!("the cluster is not whole: {first} ({} problem(s) in all)", problems.len()),
             hint: "see `check`, then run `fix`".to_owned(),
         }),
     }

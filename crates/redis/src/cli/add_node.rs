@@ -51,21 +51,17 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         None if args.replica => Role::Replica,
         None => Role::Master,
     };
-    let id = cluster
-        .add(&args.server, &role, args.access.settle())
-        .await?;
-    let master = cluster
-        .picture()
-        .node(&id)
-        .and_then(|node| node.master.clone());
-    let outcome = Outcome {
-        id,
-        address: args.server,
-        master,
-    };
+    let id = cluster.add(&args.server, &role, args.access.settle()).await?;
+    let master = cluster.picture().node(&id).and_then(|node| node.master.clone());
+    let outcome = Outcome { id, address: args.server, master };
     io.data(args.access.json, &outcome, || match &outcome.master {
         Some(master) => format!("{} is in, as {}, replica of {}", outcome.address, outcome.id.short(), master.short()),
-        None => format!("{} is in, as {}; it serves no slots yet: `reshard --to {}` or `rebalance --include-empty`", outcome.address, outcome.id.short(), outcome.id.short()),
+        None => format!(
+            "{} is in, as {}; it serves no slots yet: `reshard --to {}` or `rebalance --include-empty`",
+            outcome.address,
+            outcome.id.short(),
+            outcome.id.short()
+        ),
     })?;
     Ok(Exit::Done)
 }

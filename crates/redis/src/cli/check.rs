@@ -37,11 +37,7 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         problems,
     };
     io.data(args.access.json, &report, || {
-        let mut text: String = report
-            .problems
-            .iter()
-            .map(|problem| format!("problem: {problem}\n"))
-            .collect();
+        let mut text: String = report.problems.iter().map(|problem| format!("problem: {problem}\n")).collect();
         let verdict = if report.whole { "whole" } else { "not whole" };
         text += &format!(
             "{verdict}: {} nodes, {} masters, {} of 16384 slots served\n",
@@ -49,9 +45,5 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         );
         text
     })?;
-    Ok(if report.whole {
-        Exit::Done
-    } else {
-        Exit::Failed
-    })
+    Ok(if report.whole { Exit::Done } else { Exit::Failed })
 }

@@ -36,32 +36,17 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     admin::examine(&dialer, &args.servers).await?;
     let text = shown(&plan);
     if args.consent.dry_run {
-        io.data(
-            args.access.json,
-            &Outcome {
-                created: false,
-                plan: &plan,
-            },
-            || text,
-        )?;
+        io.data(args.access.json, &Outcome { created: false, plan: &plan }, || text)?;
         return Ok(Exit::Done);
     }
     io.say(text.trim_end());
     if !args.consent.yes {
         io.confirm("Make this cluster?")?;
     }
-    admin::create(&dialer, &plan, args.access.settle(), &mut |step| {
-        io.say(step)
-    })
-    .await?;
-    io.data(
-        args.access.json,
-        &Outcome {
-            created: true,
-            plan: &plan,
-        },
-        || "created: all nodes agree, all slots are served".to_owned(),
-    )?;
+    admin::create(&dialer, &plan, args.access.settle(), &mut |step| io.say(step)).await?;
+    io.data(args.access.json, &Outcome { created: true, plan: &plan }, || {
+        "created: all nodes agree, all slots are served".to_owned()
+    })?;
     Ok(Exit::Done)
 }
 
@@ -72,11 +57,7 @@ fn shown(plan: &CreatePlan) -> String {
         rows.push(vec![
             master.address.to_string(),
             format!("{}-{}", master.slots.0, master.slots.1),
-            if replicas.is_empty() {
-                "-".to_owned()
-            } else {
-                replicas.join(", ")
-            },
+            if replicas.is_empty() { "-".to_owned() } else { replicas.join(", ") },
         ]);
     }
     let mut text = columns(&rows);

@@ -47,16 +47,7 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         (true, _) => Force::Force,
         _ => Force::No,
     };
-    cluster
-        .promote(&replica, force, args.access.settle())
-        .await?;
-    io.data(
-        args.access.json,
-        &Outcome {
-            master: replica,
-            was,
-        },
-        || format!("{title} is the master now"),
-    )?;
+    cluster.promote(&replica, force, args.access.settle()).await?;
+    io.data(args.access.json, &Outcome { master: replica, was }, || format!("{title} is the master now"))?;
     Ok(Exit::Done)
 }

@@ -81,13 +81,11 @@ impl Failure {
                 | AdminError::NotSettled { .. }
                 | AdminError::NotInStep { .. },
             ) => Exit::TimedOut,
-            Self::Admin(AdminError::Unfit(_)) | Self::Refused { .. } | Self::NotConfirmed => {
-                Exit::Refused
-            }
+            Self::Admin(AdminError::Unfit(_)) | Self::Refused { .. } | Self::NotConfirmed => Exit::Refused,
             Self::Create(_) => Exit::Usage,
-            Self::Moves(MovesError::NotMaster(_))
-            | Self::Node { .. }
-            | Self::Admin(AdminError::NoNode(_)) => Exit::NotFound,
+            Self::Moves(MovesError::NotMaster(_)) | Self::Node { .. } | Self::Admin(AdminError::NoNode(_)) => {
+                Exit::NotFound
+            }
             Self::Moves(_) => Exit::Refused,
             Self::Admin(_) | Self::Output(_) | Self::Json(_) => Exit::Failed,
         }
@@ -96,17 +94,12 @@ impl Failure {
     /// What to do next, where that is known.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Admin(AdminError::Unreachable(_)) => {
-                "is the server running, and is the address right?".to_owned()
-            }
-            Self::Admin(AdminError::Server(error))
-                if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) =>
-            {
+            Self::Admin(AdminError::Unreachable(_)) => "is the server running, and is the address right?".to_owned(),
+            Self::Admin(AdminError::Server(error)) if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
                 "give --user and the password in REGROW_REDIS_PASSWORD".to_owned()
             }
             Self::Admin(AdminError::Server(error))
-                if error.code() == Some("ERR")
-                    && error.to_string().contains("cluster support disabled") =>
+                if error.code() == Some("ERR") && error.to_string().contains("cluster support disabled") =>
             {
                 "this server is not part of a cluster: its cluster mode is off".to_owned()
             }
@@ -120,8 +113,7 @@ impl Failure {
                 format!("write more of the name: {}", fits.join(", "))
             }
             Self::Node { .. } => {
-                "`status` lists the nodes; write an address, or at least four digits of a name"
-                    .to_owned()
+                "`status` lists the nodes; write an address, or at least four digits of a name".to_owned()
             }
             Self::Refused { hint, .. } => hint.clone(),
             Self::NotConfirmed => "answer yes, or give --yes".to_owned(),

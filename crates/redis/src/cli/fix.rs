@@ -39,27 +39,10 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     if plan.repairs.is_empty() || args.consent.dry_run {
         let problems = cluster.picture().problems();
         let done = problems.is_empty();
-        io.data(
-            json,
-            &Outcome {
-                done,
-                plan,
-                stray_keys: 0,
-                problems,
-            },
-            || {
-                if done {
-                    "nothing to mend".to_owned()
-                } else {
-                    text
-                }
-            },
-        )?;
-        return Ok(if done || args.consent.dry_run {
-            Exit::Done
-        } else {
-            Exit::Failed
-        });
+        io.data(json, &Outcome { done, plan, stray_keys: 0, problems }, || {
+            if done { "nothing to mend".to_owned() } else { text }
+        })?;
+        return Ok(if done || args.consent.dry_run { Exit::Done } else { Exit::Failed });
     }
     io.say(text.trim_end());
     if !args.consent.yes {
@@ -80,18 +63,9 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         cluster.picture().problems()
     };
     let done = problems.is_empty();
-    let outcome = Outcome {
-        done,
-        plan,
-        stray_keys,
-        problems,
-    };
+    let outcome = Outcome { done, plan, stray_keys, problems };
     io.data(json, &outcome, || {
-        let mut text: String = outcome
-            .problems
-            .iter()
-            .map(|problem| format!("problem: {problem}\n"))
-            .collect();
+        let mut text: String = outcome.problems.iter().map(|problem| format!("problem: {problem}\n")).collect();
         text += &format!(
             "{} repairs done, {} problem(s) left, {stray_keys} stray key(s) left\n",
             outcome.plan.repairs.len(),
@@ -106,46 +80,22 @@ fn shown(picture: &Picture, plan: &FixPlan) -> String {
     let node = |id: &NodeId| picture.node(id).map_or_else(|| id.to_string(), name);
     let line = |repair: &Repair| match repair {
         Repair::Meet { node: to, peer } => format!("introduce {} to {}", node(peer), node(to)),
-        Repair::Assign { slots, to } => format!(
-            "give {} slots that nobody serves to {}: {slots}",
-            slots.len(),
-            node(to)
-        ),
-        Repair::Gather { slot, from, to } => format!(
-            "bring keys of slot {slot} from {} to its owner {}",
-            node(from),
-            node(to)
-        ),
-        Repair::Settle {
-            slot,
-            owner,
-            others,
-        } => {
-            let others: Vec<_> = others.iter().map(&node).collect();
-            format!(
-                "let {} keep slot {slot}, and {} give it up",
-                node(owner),
-                others.join(", ")
-            )
+        Repair::Assign { slots, to } => {
+            format!("give {} slots that nobody serves to {}: {slots}", slots.len(), node(to))
         }
-        Repair::Finish { slot, from, to } => format!(
-            "finish moving slot {slot} from {} to {}",
-            node(from),
-            node(to)
-        ),
+        Repair::Gather { slot, from, to } => {
+            format!("bring keys of slot {slot} from {} to its owner {}", node(from), node(to))
+        }
+        Repair::Settle { slot, owner, others } => {
+            let others: Vec<_> = others.iter().map(&node).collect();
+            format!("let {} keep slot {slot}, and {} give it up", node(owner), others.join(", "))
+        }
+        Repair::Finish { slot, from, to } => format!("finish moving slot {slot} from {} to {}", node(from), node(to)),
         Repair::Close { slot, node: at } => format!("close slot {slot} on {}", node(at)),
     };
-    let mut text: String = plan
-        .repairs
-        .iter()
-        .map(|repair| line(repair) + "\n")
-        .collect();
+    let mut text: String = plan.repairs.iter().map(|repair| line(repair) + "\n").collect();
     for left in &plan.left {
-        let slots = if left.slots.is_empty() {
-            String::new()
-        } else {
-            format!(" (slots {})", left.slots)
-        };
+        let slots = if left.slots.is_empty() { String::new() } else { format!(" (slots {})", left.slots) };
         text += &format!("left alone: {}{slots}\n", left.why);
     }
     text

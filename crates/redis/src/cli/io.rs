@@ -72,10 +72,6 @@ impl Io {
         self.err.flush()?;
         let mut answer = String::new();
         self.input.read_line(&mut answer)?;
-        if answer.trim() == "yes" {
-            Ok(())
-        } else {
-            Err(Failure::NotConfirmed)
-        }
+        if answer.trim() == "yes" { Ok(()) } else { Err(Failure::NotConfirmed) }
     }
 }

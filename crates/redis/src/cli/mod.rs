@@ -58,9 +58,7 @@ pub async fn run(command: Command, io: &mut Io) -> Result<Exit, Failure> {
         Command::Failover(args) => failover::run(args, io).await,
     };
     match done {
-        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            Ok(Exit::Done)
-        }
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         done => done,
     }
 }

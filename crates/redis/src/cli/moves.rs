@@ -24,10 +24,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn limits(self) -> MoveLimits {
-        MoveLimits {
-            batch_keys: self.batch as usize,
-            batch_timeout: Duration::from_secs(self.batch_timeout),
-        }
+        MoveLimits { batch_keys: self.batch as usize, batch_timeout: Duration::from_secs(self.batch_timeout) }
     }
 }
 
@@ -53,70 +50,34 @@ pub(super) struct Outcome<'a> {
 
 /// Moves as people read them.
 pub(super) fn shown(cluster: &Cluster, moves: &[Move]) -> String {
-    let node = |id: &NodeId| {
-        cluster
-            .picture()
-            .node(id)
-            .map_or_else(|| id.to_string(), name)
-    };
+    let node = |id: &NodeId| cluster.picture().node(id).map_or_else(|| id.to_string(), name);
     let mut rows = vec![["FROM", "TO", "COUNT", "SLOTS"].map(str::to_owned).to_vec()];
-    rows.extend(moves.iter().map(|one| {
-        vec![
-            node(&one.from),
-            node(&one.to),
-            one.slots.len().to_string(),
-            one.slots.to_string(),
-        ]
-    }));
+    rows.extend(
+        moves
+            .iter()
+            .map(|one| vec![node(&one.from), node(&one.to), one.slots.len().to_string(), one.slots.to_string()]),
+    );
     columns(&rows)
 }
 
 /// Shows the moves, asks, carries them out and waits until all agree. For `--dry-run` they are the data.
-pub(super) async fn offer(
-    cluster: &mut Cluster,
-    moves: &[Move],
-    how: &How,
-    io: &mut Io,
-) -> Result<(), Failure> {
+pub(super) async fn offer(cluster: &mut Cluster, moves: &[Move], how: &How, io: &mut Io) -> Result<(), Failure> {
     let text = shown(cluster, moves);
     let json = how.access.json;
     if moves.is_empty() || how.consent.dry_run {
         let done = moves.is_empty();
-        return io.data(
-            json,
-            &Outcome {
-                done,
-                moves,
-                carried: Carried::default(),
-            },
-            || {
-                if done {
-                    "nothing to move".to_owned()
-                } else {
-                    text
-                }
-            },
-        );
+        return io.data(json, &Outcome { done, moves, carried: Carried::default() }, || {
+            if done { "nothing to move".to_owned() } else { text }
+        });
     }
     io.say(text.trim_end());
     if !how.consent.yes {
         io.confirm("Move these slots?")?;
     }
     let carried = carry(cluster, moves, how.pace, how.access.settle(), io).await?;
-    io.data(
-        json,
-        &Outcome {
-            done: true,
-            moves,
-            carried,
-        },
-        || {
-            format!(
-                "moved {} slots with {} keys: all nodes agree",
-                carried.slots, carried.keys
-            )
-        },
-    )
+    io.data(json, &Outcome { done: true, moves, carried }, || {
+        format!("moved {} slots with {} keys: all nodes agree", carried.slots, carried.keys)
+    })
 }
 
 /// Carries moves out with a line of progress, and waits until all agree.
@@ -128,11 +89,7 @@ pub(super) async fn carry(
     io: &mut Io,
 ) -> Result<Carried, Failure> {
     let start = Instant::now();
-    let carried = cluster
-        .carry(moves, pace.limits(), &mut |progress| {
-            io.over(&line(progress, start.elapsed()))
-        })
-        .await;
+    let carried = cluster.carry(moves, pace.limits(), &mut |progress| io.over(&line(progress, start.elapsed()))).await;
     io.end_line();
     let carried = carried?;
     cluster.settle(settle, |_| true).await?;
@@ -154,14 +111,7 @@ mod tests {
 
     #[test]
     fn progress() {
-        let progress = Progress {
-            slots: 50,
-            slots_total: 150,
-            keys: 7,
-        };
-        assert_eq!(
-            line(progress, Duration::from_secs(5)),
-            "50 of 150 slots, 7 keys, 10 slots/s, 10 s left"
-        );
+        let progress = Progress { slots: 50, slots_total: 150, keys: 7 };
+        assert_eq!(line(progress, Duration::from_secs(5)), "50 of 150 slots, 7 keys, 10 slots/s, 10 s left");
     }
 }

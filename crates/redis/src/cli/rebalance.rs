@@ -30,12 +30,7 @@ pub struct Args {
 
 fn weight(text: &str) -> Result<(String, u32), String> {
     let (node, weight) = text.rsplit_once('=').ok_or("write MASTER=N")?;
-    Ok((
-        node.to_owned(),
-        weight
-            .parse()
-            .map_err(|_| "the weight is not a whole number")?,
-    ))
+    Ok((node.to_owned(), weight.parse().map_err(|_| "the weight is not a whole number")?))
 }
 
 pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
@@ -45,12 +40,7 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     for (text, weight) in &args.weight {
         weights.insert(find(&cluster, text)?.id.clone(), *weight);
     }
-    let moves = plan::rebalance(
-        cluster.picture(),
-        &weights,
-        args.include_empty,
-        args.threshold,
-    )?;
+    let moves = plan::rebalance(cluster.picture(), &weights, args.include_empty, args.threshold)?;
     offer(&mut cluster, &moves, &args.how, io).await?;
     Ok(Exit::Done)
 }

@@ -31,15 +31,15 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     let (leaving, title, master) = match silent(&cluster, &args.leaving) {
         Some(id) => {
             let title = format!("the silent node {id}");
-            if cluster.picture().views.values().any(|view| {
-                view.nodes
-                    .get(&id)
-                    .is_some_and(|node| !node.slots.is_empty())
-            }) {
+            if cluster
+                .picture()
+                .views
+                .values()
+                .any(|view| view.nodes.get(&id).is_some_and(|node| !node.slots.is_empty()))
+            {
                 return Err(Failure::Refused {
                     why: format!("{title} still owns slots"),
-                    hint: "start it, or promote a replica of it with `failover --takeover`"
-                        .to_owned(),
+                    hint: "start it, or promote a replica of it with `failover --takeover`".to_owned(),
                 });
             }
             (id, title, false)
@@ -50,27 +50,11 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
             (node.id.clone(), name(node), node.flags.master)
         }
     };
-    let moves = if master {
-        plan::drain(cluster.picture(), &leaving)?
-    } else {
-        Vec::new()
-    };
-    let mut text = if moves.is_empty() {
-        String::new()
-    } else {
-        shown(&cluster, &moves)
-    };
+    let moves = if master { plan::drain(cluster.picture(), &leaving)? } else { Vec::new() };
+    let mut text = if moves.is_empty() { String::new() } else { shown(&cluster, &moves) };
     text += &format!("then all nodes forget {title}, and it is reset");
     if args.consent.dry_run {
-        io.data(
-            args.access.json,
-            &Outcome {
-                done: false,
-                moves: &moves,
-                carried: Carried::default(),
-            },
-            || text,
-        )?;
+        io.data(args.access.json, &Outcome { done: false, moves: &moves, carried: Carried::default() }, || text)?;
         return Ok(Exit::Done);
     }
     io.say(&text);
@@ -78,26 +62,12 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         io.confirm(&format!("Take {title} out?"))?;
     }
     let settle = args.access.settle();
-    let carried = if moves.is_empty() {
-        Carried::default()
-    } else {
-        carry(&mut cluster, &moves, args.pace, settle, io).await?
-    };
+    let carried =
+        if moves.is_empty() { Carried::default() } else { carry(&mut cluster, &moves, args.pace, settle, io).await? };
     cluster.remove(&leaving, settle).await?;
-    io.data(
-        args.access.json,
-        &Outcome {
-            done: true,
-            moves: &moves,
-            carried,
-        },
-        || {
-            format!(
-                "{title} is out; {} slots with {} keys went to others",
-                carried.slots, carried.keys
-            )
-        },
-    )?;
+    io.data(args.access.json, &Outcome { done: true, moves: &moves, carried }, || {
+        format!("{title} is out; {} slots with {} keys went to others", carried.slots, carried.keys)
+    })?;
     Ok(Exit::Done)
 }
 

@@ -30,11 +30,8 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     let mut cluster = args.how.access.open(&args.cluster).await?;
     must_be_whole(&cluster)?;
     let to = find(&cluster, &args.to)?.id.clone();
-    let from = args
-        .from
-        .iter()
-        .map(|text| find(&cluster, text).map(|node| node.id.clone()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let from =
+        args.from.iter().map(|text| find(&cluster, text).map(|node| node.id.clone())).collect::<Result<Vec<_>, _>>()?;
     let moves = plan::reshard(cluster.picture(), &from, &to, usize::from(args.slots))?;
     offer(&mut cluster, &moves, &args.how, io).await?;
     Ok(Exit::Done)

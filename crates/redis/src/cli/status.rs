@@ -25,43 +25,20 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
 
 fn shown(status: &Status) -> String {
     let mut rows = vec![
-        [
-            "NODE", "ID", "ROLE", "SLOTS", "KEYS", "MEMORY", "CLIENTS", "EPOCH", "LAG", "VERSION",
-            "RANGES",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        ["NODE", "ID", "ROLE", "SLOTS", "KEYS", "MEMORY", "CLIENTS", "EPOCH", "LAG", "VERSION", "RANGES"]
+            .map(str::to_owned)
+            .to_vec(),
     ];
     for master in &status.masters {
-        rows.push(row(
-            &master.node,
-            "master",
-            "",
-            master.slots.len().to_string(),
-            master.slots.to_string(),
-        ));
-        rows.extend(
-            master
-                .replicas
-                .iter()
-                .map(|replica| row(replica, "replica", "  ", String::new(), String::new())),
-        );
+        rows.push(row(&master.node, "master", "", master.slots.len().to_string(), master.slots.to_string()));
+        rows.extend(master.replicas.iter().map(|replica| row(replica, "replica", "  ", String::new(), String::new())));
     }
-    rows.extend(
-        status
-            .orphans
-            .iter()
-            .map(|orphan| row(orphan, "orphan", "", String::new(), String::new())),
-    );
+    rows.extend(status.orphans.iter().map(|orphan| row(orphan, "orphan", "", String::new(), String::new())));
     let mut text = columns(&rows);
     for unheard in &status.unheard {
         text += &format!("{}  did not answer: {}\n", unheard.address, unheard.why);
     }
-    text += &format!(
-        "{} of 16384 slots served, {} problem(s)\n",
-        status.covered,
-        status.problems.len()
-    );
+    text += &format!("{} of 16384 slots served, {} problem(s)\n", status.covered, status.problems.len());
     text
 }
 

@@ -29,9 +29,7 @@ pub struct MasterPlan {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// A cluster needs three masters, or it can elect nobody.
-    #[error(
-        "{servers} servers are too few: three masters with {replicas} replica(s) each need {needed}"
-    )]
+    #[error("{servers} servers are too few: three masters with {replicas} replica(s) each need {needed}")]
     TooFew {
         /// How many were given.
         servers: usize,
@@ -80,11 +78,7 @@ pub fn create(servers: &[Address], replicas: usize) -> Result<CreatePlan, Create
     let mut ordered = in_turn(servers);
     let spare = ordered.split_off(count);
     let seats = (0..spare.len()).map(|index| index % count).collect();
-    let mut seating = Seating {
-        masters: &ordered,
-        replicas: &spare,
-        seats,
-    };
+    let mut seating = Seating { masters: &ordered, replicas: &spare, seats };
     seating.settle();
 
     let mut masters: Vec<MasterPlan> = ordered
@@ -149,9 +143,9 @@ impl Seating<'_> {
                 continue;
             }
             let host = &self.replicas[r].host;
-            if let Some(s) = (0..self.seats.len()).find(|s| {
-                self.replicas[*s].host != *host && self.masters[self.seats[*s]].host != *host
-            }) {
+            if let Some(s) = (0..self.seats.len())
+                .find(|s| self.replicas[*s].host != *host && self.masters[self.seats[*s]].host != *host)
+            {
                 self.seats.swap(r, s);
             }
         }
@@ -168,21 +162,15 @@ impl Seating<'_> {
         for (replica, seat) in self.replicas.iter().zip(&self.seats) {
             *crowd.entry((*seat, &replica.host)).or_default() += 1;
         }
-        let at = |crowd: &BTreeMap<(usize, &str), usize>, seat, host| {
-            crowd.get(&(seat, host)).copied().unwrap_or(0)
-        };
+        let at = |crowd: &BTreeMap<(usize, &str), usize>, seat, host| crowd.get(&(seat, host)).copied().unwrap_or(0);
         let mut swapped = false;
         for r in 0..self.seats.len() {
             for s in 0..r {
                 let (seat_r, seat_s) = (self.seats[r], self.seats[s]);
-                let (host_r, host_s) = (
-                    self.replicas[r].host.as_str(),
-                    self.replicas[s].host.as_str(),
-                );
+                let (host_r, host_s) = (self.replicas[r].host.as_str(), self.replicas[s].host.as_str());
                 if seat_r == seat_s
                     || host_r == host_s
-                    || self.clash(r, seat_s) + self.clash(s, seat_r)
-                        > self.clash(r, seat_r) + self.clash(s, seat_s)
+                    || self.clash(r, seat_s) + self.clash(s, seat_r) > self.clash(r, seat_r) + self.clash(s, seat_s)
                 {
                     continue;
                 }
@@ -218,30 +206,16 @@ mod tests {
 
     /// Servers written as one letter a host: `AAB` is two on host A and one on B.
     fn servers(hosts: &str) -> Vec<Address> {
-        hosts
-            .chars()
-            .enumerate()
-            .map(|(index, host)| Address::new(host, 7000 + index as u16))
-            .collect()
+        hosts.chars().enumerate().map(|(index, host)| Address::new(host, 7000 + index as u16)).collect()
     }
 
     /// Each master as `host first-last: hosts of its replicas`.
     fn shown(hosts: &str, replicas: usize) -> (Vec<String>, usize) {
         let plan = create(&servers(hosts), replicas).unwrap();
         let line = |master: &MasterPlan| {
-            let mut hosts: Vec<_> = master
-                .replicas
-                .iter()
-                .map(|replica| replica.host.as_str())
-                .collect();
+            let mut hosts: Vec<_> = master.replicas.iter().map(|replica| replica.host.as_str()).collect();
             hosts.sort_unstable();
-            format!(
-                "{} {}-{}: {}",
-                master.address.host,
-                master.slots.0,
-                master.slots.1,
-                hosts.concat()
-            )
+            format!("{} {}-{}: {}", master.address.host, master.slots.0, master.slots.1, hosts.concat())
         };
         (plan.masters.iter().map(line).collect(), plan.exposed.len())
     }
@@ -249,59 +223,14 @@ mod tests {
     #[test]
     fn plans() {
         for (hosts, replicas, masters, exposed) in [
-            (
-                "ABC",
-                0,
-                vec!["A 0-5460: ", "B 5461-10921: ", "C 10922-16383: "],
-                0,
-            ),
-            (
-                "AABBCC",
-                1,
-                vec!["A 0-5460: B", "B 5461-10921: C", "C 10922-16383: A"],
-                0,
-            ),
-            (
-                "AAABBB",
-                1,
-                vec!["A 0-5460: B", "B 5461-10921: A", "A 10922-16383: B"],
-                0,
-            ),
-            (
-                "AAAAAA",
-                1,
-                vec!["A 0-5460: A", "A 5461-10921: A", "A 10922-16383: A"],
-                3,
-            ),
-            (
-                "AAAABC",
-                1,
-                vec!["A 0-5460: A", "B 5461-10921: A", "C 10922-16383: A"],
-                1,
-            ),
-            (
-                "AAABBBCCC",
-                2,
-                vec!["A 0-5460: BC", "B 5461-10921: AC", "C 10922-16383: AB"],
-                0,
-            ),
-            (
-                "ABCD",
-                0,
-                vec![
-                    "A 0-4095: ",
-                    "B 4096-8191: ",
-                    "C 8192-12287: ",
-                    "D 12288-16383: ",
-                ],
-                0,
-            ),
-            (
-                "AABBCCD",
-                1,
-                vec!["A 0-5460: CD", "B 5461-10921: A", "C 10922-16383: B"],
-                0,
-            ),
+            ("ABC", 0, vec!["A 0-5460: ", "B 5461-10921: ", "C 10922-16383: "], 0),
+            ("AABBCC", 1, vec!["A 0-5460: B", "B 5461-10921: C", "C 10922-16383: A"], 0),
+            ("AAABBB", 1, vec!["A 0-5460: B", "B 5461-10921: A", "A 10922-16383: B"], 0),
+            ("AAAAAA", 1, vec!["A 0-5460: A", "A 5461-10921: A", "A 10922-16383: A"], 3),
+            ("AAAABC", 1, vec!["A 0-5460: A", "B 5461-10921: A", "C 10922-16383: A"], 1),
+            ("AAABBBCCC", 2, vec!["A 0-5460: BC", "B 5461-10921: AC", "C 10922-16383: AB"], 0),
+            ("ABCD", 0, vec!["A 0-4095: ", "B 4096-8191: ", "C 8192-12287: ", "D 12288-16383: "], 0),
+            ("AABBCCD", 1, vec!["A 0-5460: CD", "B 5461-10921: A", "C 10922-16383: B"], 0),
         ] {
             let (lines, count) = shown(hosts, replicas);
             assert_eq!(count, exposed, "{hosts}: {lines:?}");
@@ -311,21 +240,10 @@ mod tests {
 
     #[test]
     fn refusals() {
-        assert_eq!(
-            create(&servers("ABCDE"), 1),
-            Err(CreateError::TooFew {
-                servers: 5,
-                replicas: 1,
-                needed: 6
-            })
-        );
+        assert_eq!(create(&servers("ABCDE"), 1), Err(CreateError::TooFew { servers: 5, replicas: 1, needed: 6 }));
         assert_eq!(
             create(&servers("AB"), usize::MAX),
-            Err(CreateError::TooFew {
-                servers: 2,
-                replicas: usize::MAX,
-                needed: usize::MAX
-            })
+            Err(CreateError::TooFew { servers: 2, replicas: usize::MAX, needed: usize::MAX })
         );
         let mut twice = servers("ABC");
         twice.push(twice[0].clone());

@@ -87,40 +87,28 @@ pub struct FixPlan {
 
 /// The slots whose keys must be counted on every master before [`fix`] can choose.
 pub fn slots_to_count(picture: &Picture) -> SlotSet {
-    picture
-        .problems()
-        .iter()
-        .fold(SlotSet::new(), |mut all, problem| match problem {
-            Problem::Uncovered { slots } | Problem::Contested { slots, .. } => all.union(slots),
-            Problem::Open { slot, .. } => {
-                all.insert(*slot);
-                all
-            }
-            _ => all,
-        })
+    picture.problems().iter().fold(SlotSet::new(), |mut all, problem| match problem {
+        Problem::Uncovered { slots } | Problem::Contested { slots, .. } => all.union(slots),
+        Problem::Open { slot, .. } => {
+            all.insert(*slot);
+            all
+        }
+        _ => all,
+    })
 }
 
 /// Plans the repair of all that [`Picture::problems`] finds and that can be repaired from outside.
 pub fn fix(picture: &Picture, keys: &KeyCounts) -> FixPlan {
     let mut plan = FixPlan::default();
     for view in picture.views.values() {
-        for peer in picture.nodes().filter(|peer| {
-            view.nodes
-                .get(&peer.id)
-                .is_none_or(|seen| seen.flags.handshake)
-        }) {
-            plan.repairs.push(Repair::Meet {
-                node: view.myself().id.clone(),
-                peer: peer.id.clone(),
-            });
+        for peer in picture.nodes().filter(|peer| view.nodes.get(&peer.id).is_none_or(|seen| seen.flags.handshake)) {
+            plan.repairs.push(Repair::Meet { node: view.myself().id.clone(), peer: peer.id.clone() });
         }
     }
     let lost = unheard_slots(picture, &mut plan.left);
     let mut assigned: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-    let mut sizes: BTreeMap<NodeId, usize> = picture
-        .masters()
-        .map(|node| (node.id.clone(), node.slots.len()))
-        .collect();
+    let mut sizes: BTreeMap<NodeId, usize> =
+        picture.masters().map(|node| (node.id.clone(), node.slots.len())).collect();
     let mut after = Vec::new();
     for slot in slots_to_count(picture).difference(&lost).iter() {
         let count = |id: &NodeId| keys.get(&(slot, id.clone())).copied().unwrap_or(0);
@@ -128,12 +116,10 @@ pub fn fix(picture: &Picture, keys: &KeyCounts) -> FixPlan {
         let owner = match owners.as_slice() {
             [owner] => owner.id.clone(),
             // Who has most keys needs least moving; of equals, who serves least.
-            [] => match picture.masters().max_by_key(|node| {
-                (
-                    count(&node.id),
-                    std::cmp::Reverse((sizes[&node.id], &node.id)),
-                )
-            }) {
+            [] => match picture
+                .masters()
+                .max_by_key(|node| (count(&node.id), std::cmp::Reverse((sizes[&node.id], &node.id))))
+            {
                 Some(node) => {
                     let to = node.id.clone();
                     assigned.entry(to.clone()).or_default().insert(slot);
@@ -149,64 +135,31 @@ pub fn fix(picture: &Picture, keys: &KeyCounts) -> FixPlan {
                 .map(|node| node.id.clone())
                 .unwrap_or_else(|| several[0].id.clone()),
         };
-        let target = picture
-            .node(&owner)
-            .and_then(|node| node.migrating.get(&slot));
+        let target = picture.node(&owner).and_then(|node| node.migrating.get(&slot));
         let finish = target.filter(|to| {
-            owners.len() == 1
-                && picture
-                    .node(to)
-                    .is_some_and(|to| to.importing.get(&slot) == Some(&owner))
+            owners.len() == 1 && picture.node(to).is_some_and(|to| to.importing.get(&slot) == Some(&owner))
         });
-        for node in picture
-            .masters()
-            .filter(|node| node.id != owner && Some(&node.id) != finish && count(&node.id) > 0)
+        for node in picture.masters().filter(|node| node.id != owner && Some(&node.id) != finish && count(&node.id) > 0)
         {
-            after.push(Repair::Gather {
-                slot,
-                from: node.id.clone(),
-                to: owner.clone(),
-            });
+            after.push(Repair::Gather { slot, from: node.id.clone(), to: owner.clone() });
         }
         if owners.len() > 1 {
-            let others = owners
-                .iter()
-                .filter(|node| node.id != owner)
-                .map(|node| node.id.clone())
-                .collect();
-            after.push(Repair::Settle {
-                slot,
-                owner: owner.clone(),
-                others,
-            });
+            let others = owners.iter().filter(|node| node.id != owner).map(|node| node.id.clone()).collect();
+            after.push(Repair::Settle { slot, owner: owner.clone(), others });
         }
         let open: BTreeSet<&NodeId> = picture
             .nodes()
             .filter(|node| node.migrating.contains_key(&slot) || node.importing.contains_key(&slot))
             .map(|node| &node.id)
             .collect();
-        for node in open
-            .into_iter()
-            .filter(|id| finish.is_none_or(|to| *id != to && **id != owner))
-        {
-            after.push(Repair::Close {
-                slot,
-                node: node.clone(),
-            });
+        for node in open.into_iter().filter(|id| finish.is_none_or(|to| *id != to && **id != owner)) {
+            after.push(Repair::Close { slot, node: node.clone() });
         }
         if let Some(to) = finish {
-            after.push(Repair::Finish {
-                slot,
-                from: owner,
-                to: to.clone(),
-            });
+            after.push(Repair::Finish { slot, from: owner, to: to.clone() });
         }
     }
-    plan.repairs.extend(
-        assigned
-            .into_iter()
-            .map(|(to, slots)| Repair::Assign { slots, to }),
-    );
+    plan.repairs.extend(assigned.into_iter().map(|(to, slots)| Repair::Assign { slots, to }));
     plan.repairs.extend(after);
     plan
 }
@@ -217,9 +170,7 @@ fn unheard_slots(picture: &Picture, left: &mut Vec<Left>) -> SlotSet {
     let mut all = SlotSet::new();
     for (id, unheard) in &picture.unheard {
         let seen = picture.views.values().filter_map(|view| view.nodes.get(id));
-        let slots = seen
-            .fold(SlotSet::new(), |slots, node| slots.union(&node.slots))
-            .difference(&covered);
+        let slots = seen.fold(SlotSet::new(), |slots, node| slots.union(&node.slots)).difference(&covered);
         let what = if slots.is_empty() {
             format!(
                 "node {} at {} did not answer: start it, or take it out with remove-node",
@@ -256,31 +207,19 @@ mod tests {
             Repair::Gather { slot, from, to } => {
                 format!("gather {slot} {}>{}", pair(from), pair(to))
             }
-            Repair::Settle {
-                slot,
-                owner,
-                others,
-            } => format!(
-                "settle {slot} {} not {}",
-                pair(owner),
-                others.iter().map(pair).collect::<String>()
-            ),
+            Repair::Settle { slot, owner, others } => {
+                format!("settle {slot} {} not {}", pair(owner), others.iter().map(pair).collect::<String>())
+            }
             Repair::Finish { slot, from, to } => {
                 format!("finish {slot} {}>{}", pair(from), pair(to))
             }
             Repair::Close { slot, node } => format!("close {slot} {}", pair(node)),
         };
-        plan.repairs
-            .iter()
-            .map(line)
-            .chain(plan.left.iter().map(|left| format!("left {}", left.slots)))
-            .collect()
+        plan.repairs.iter().map(line).chain(plan.left.iter().map(|left| format!("left {}", left.slots))).collect()
     }
 
     fn counts(list: &[(u16, &str, u64)]) -> KeyCounts {
-        list.iter()
-            .map(|(slot, pair, keys)| ((Slot::new(*slot).unwrap(), id(pair)), *keys))
-            .collect()
+        list.iter().map(|(slot, pair, keys)| ((Slot::new(*slot).unwrap(), id(pair)), *keys)).collect()
     }
 
     struct Case {
@@ -307,21 +246,9 @@ mod tests {
         let into = format!("6-9 [3-<-{a}]");
         let third = format!("{rest} [3-<-{a}]");
         let claimed = format!("{rest} [5-<-{a}]");
-        for Case {
-            name,
-            says: [a, b, c],
-            keys,
-            repairs,
-        } in [
+        for Case { name, says: [a, b, c], keys, repairs } in [
             case("whole", "0-5", "6-9", rest, &[], &[]),
-            case(
-                "both ends of a move",
-                &out,
-                &into,
-                rest,
-                &[(3, "aa", 5), (3, "bb", 2)],
-                &["finish 3 aa>bb"],
-            ),
+            case("both ends of a move", &out, &into, rest, &[(3, "aa", 5), (3, "bb", 2)], &["finish 3 aa>bb"]),
             case(
                 "a third has keys",
                 &out,
@@ -330,38 +257,10 @@ mod tests {
                 &[(3, "cc", 2)],
                 &["gather 3 cc>aa", "close 3 cc", "finish 3 aa>bb"],
             ),
-            case(
-                "only the way out",
-                &out,
-                "6-9",
-                rest,
-                &[(3, "aa", 5)],
-                &["close 3 aa"],
-            ),
-            case(
-                "only the way out, keys went",
-                &out,
-                "6-9",
-                rest,
-                &[(3, "bb", 5)],
-                &["gather 3 bb>aa", "close 3 aa"],
-            ),
-            case(
-                "only the way in, empty",
-                "0-5",
-                &into,
-                rest,
-                &[],
-                &["close 3 bb"],
-            ),
-            case(
-                "only the way in, with keys",
-                "0-5",
-                &into,
-                rest,
-                &[(3, "bb", 1)],
-                &["gather 3 bb>aa", "close 3 bb"],
-            ),
+            case("only the way out", &out, "6-9", rest, &[(3, "aa", 5)], &["close 3 aa"]),
+            case("only the way out, keys went", &out, "6-9", rest, &[(3, "bb", 5)], &["gather 3 bb>aa", "close 3 aa"]),
+            case("only the way in, empty", "0-5", &into, rest, &[], &["close 3 bb"]),
+            case("only the way in, with keys", "0-5", &into, rest, &[(3, "bb", 1)], &["gather 3 bb>aa", "close 3 bb"]),
             case("nobody's, empty", "0-4", "6-9", rest, &[], &["assign 5 bb"]),
             case(
                 "nobody's, with keys",
@@ -371,20 +270,9 @@ mod tests {
                 &[(5, "cc", 9), (5, "aa", 1)],
                 &["assign 5 cc", "gather 5 aa>cc", "close 5 cc"],
             ),
-            case(
-                "claimed twice",
-                "0-5",
-                "5-9",
-                rest,
-                &[(5, "aa", 9)],
-                &["gather 5 aa>bb", "settle 5 bb not aa"],
-            ),
+            case("claimed twice", "0-5", "5-9", rest, &[(5, "aa", 9)], &["gather 5 aa>bb", "settle 5 bb not aa"]),
         ] {
-            let picture = picture(&[
-                ("aa", "master", "-", &a),
-                ("bb", "master", "-", &b),
-                ("cc", "master", "-", &c),
-            ]);
+            let picture = picture(&[("aa", "master", "-", &a), ("bb", "master", "-", &b), ("cc", "master", "-", &c)]);
             assert_eq!(shown(&fix(&picture, &counts(keys))), repairs, "{name}");
         }
     }
@@ -392,15 +280,9 @@ mod tests {
     /// Many slots of nobody go to those that serve least, evenly.
     #[test]
     fn spreads_what_nobody_serves() {
-        let picture = picture(&[
-            ("aa", "master", "-", "0-9"),
-            ("bb", "master", "-", ""),
-            ("cc", "master", "-", "20-16383"),
-        ]);
-        assert_eq!(
-            shown(&fix(&picture, &KeyCounts::new())),
-            ["assign 10-19 bb"]
-        );
+        let picture =
+            picture(&[("aa", "master", "-", "0-9"), ("bb", "master", "-", ""), ("cc", "master", "-", "20-16383")]);
+        assert_eq!(shown(&fix(&picture, &KeyCounts::new())), ["assign 10-19 bb"]);
     }
 
     /// Slots of a silent master are never given away.
@@ -412,31 +294,14 @@ mod tests {
             ("cc", "master", "-", "101-16383"),
         ]);
         picture.views.remove(&id("bb"));
-        picture.unheard.insert(
-            id("bb"),
-            Unheard {
-                address: crate::address::Address::new("h", 1),
-                why: "gone".into(),
-            },
-        );
-        assert_eq!(
-            shown(&fix(&picture, &KeyCounts::new())),
-            ["assign 100 aa", "left 10-99"]
-        );
+        picture.unheard.insert(id("bb"), Unheard { address: crate::address::Address::new("h", 1), why: "gone".into() });
+        assert_eq!(shown(&fix(&picture, &KeyCounts::new())), ["assign 100 aa", "left 10-99"]);
     }
 
     #[test]
     fn introduces_strangers() {
-        let mut picture = picture(&[
-            ("aa", "master", "-", "0-9"),
-            ("bb", "master", "-", "10-16383"),
-        ]);
-        picture
-            .views
-            .get_mut(&id("aa"))
-            .unwrap()
-            .nodes
-            .remove(&id("bb"));
+        let mut picture = picture(&[("aa", "master", "-", "0-9"), ("bb", "master", "-", "10-16383")]);
+        picture.views.get_mut(&id("aa")).unwrap().nodes.remove(&id("bb"));
         assert_eq!(shown(&fix(&picture, &KeyCounts::new())), ["meet aa bb"]);
     }
 }

@@ -40,17 +40,9 @@ pub enum MovesError {
 }
 
 /// Moves `count` slots to `to`, from each of `from` in proportion to what it serves. Empty `from`: all other masters.
-pub fn reshard(
-    picture: &Picture,
-    from: &[NodeId],
-    to: &NodeId,
-    count: usize,
-) -> Result<Vec<Move>, MovesError> {
+pub fn reshard(picture: &Picture, from: &[NodeId], to: &NodeId, count: usize) -> Result<Vec<Move>, MovesError> {
     let master = |id: &NodeId| {
-        picture
-            .node(id)
-            .filter(|node| node.flags.master)
-            .ok_or_else(|| MovesError::NotMaster(id.clone()))
+        picture.node(id).filter(|node| node.flags.master).ok_or_else(|| MovesError::NotMaster(id.clone()))
     };
     master(to)?;
     if from.contains(to) {
@@ -65,15 +57,9 @@ pub fn reshard(
     sources.dedup_by(|a, b| a.id == b.id);
     let available: usize = sources.iter().map(|node| node.slots.len()).sum();
     if count > available {
-        return Err(MovesError::TooMany {
-            wanted: count,
-            available,
-        });
+        return Err(MovesError::TooMany { wanted: count, available });
     }
-    let sizes: Vec<_> = sources
-        .iter()
-        .map(|node| (node.slots.len() as u64, node.slots.len()))
-        .collect();
+    let sizes: Vec<_> = sources.iter().map(|node| (node.slots.len() as u64, node.slots.len())).collect();
     let takes = divide(count, &sizes);
     let moves = sources.iter().zip(takes).map(|(node, take)| Move {
         from: node.id.clone(),
@@ -93,25 +79,15 @@ pub fn rebalance(
     include_empty: bool,
     threshold_percent: f64,
 ) -> Result<Vec<Move>, MovesError> {
-    if let Some(stranger) = weights
-        .keys()
-        .find(|id| picture.node(id).is_none_or(|node| !node.flags.master))
-    {
+    if let Some(stranger) = weights.keys().find(|id| picture.node(id).is_none_or(|node| !node.flags.master)) {
         return Err(MovesError::NotMaster(stranger.clone()));
     }
     let masters: Vec<&Node> = picture
         .masters()
         .filter(|node| include_empty || !node.slots.is_empty() || weights.contains_key(&node.id))
         .collect();
-    let shares: Vec<_> = masters
-        .iter()
-        .map(|node| {
-            (
-                u64::from(weights.get(&node.id).copied().unwrap_or(1)),
-                node.slots.len(),
-            )
-        })
-        .collect();
+    let shares: Vec<_> =
+        masters.iter().map(|node| (u64::from(weights.get(&node.id).copied().unwrap_or(1)), node.slots.len())).collect();
     if shares.iter().all(|(weight, _)| *weight == 0) {
         return Err(MovesError::NoTarget);
     }
@@ -121,10 +97,7 @@ pub fn rebalance(
         distance > 1 && distance as f64 * 100.0 > threshold_percent * (*goal).max(1) as f64
     };
     // A share of one slot more or less is the rounding itself; a master to be emptied is always worth the move.
-    let emptied = goals
-        .iter()
-        .zip(&shares)
-        .any(|(goal, (_, have))| *goal == 0 && *have > 0);
+    let emptied = goals.iter().zip(&shares).any(|(goal, (_, have))| *goal == 0 && *have > 0);
     if !emptied && !goals.iter().zip(&shares).any(off) {
         return Ok(Vec::new());
     }
@@ -134,19 +107,12 @@ pub fn rebalance(
 /// Moves all slots of `node` to the other masters, most to those that serve least. A master without slots takes part only
 /// if no other is there: it is more likely on its way out than in.
 pub fn drain(picture: &Picture, node: &NodeId) -> Result<Vec<Move>, MovesError> {
-    let leaving = picture
-        .node(node)
-        .filter(|node| node.flags.master)
-        .ok_or_else(|| MovesError::NotMaster(node.clone()))?;
-    let mut others: Vec<&Node> = picture
-        .masters()
-        .filter(|other| other.id != *node && !other.slots.is_empty())
-        .collect();
+    let leaving =
+        picture.node(node).filter(|node| node.flags.master).ok_or_else(|| MovesError::NotMaster(node.clone()))?;
+    let mut others: Vec<&Node> =
+        picture.masters().filter(|other| other.id != *node && !other.slots.is_empty()).collect();
     if others.is_empty() {
-        others = picture
-            .masters()
-            .filter(|other| other.id != *node)
-            .collect();
+        others = picture.masters().filter(|other| other.id != *node).collect();
     }
     if leaving.slots.is_empty() {
         return Ok(Vec::new());
@@ -168,17 +134,11 @@ fn divide(total: usize, shares: &[(u64, usize)]) -> Vec<usize> {
         return vec![0; shares.len()];
     }
     let exact = |weight: u64| weight as u128 * total as u128;
-    let mut parts: Vec<usize> = shares
-        .iter()
-        .map(|(weight, _)| (exact(*weight) / u128::from(sum)) as usize)
-        .collect();
+    let mut parts: Vec<usize> = shares.iter().map(|(weight, _)| (exact(*weight) / u128::from(sum)) as usize).collect();
     let mut order: Vec<usize> = (0..shares.len()).collect();
     order.sort_by_key(|index| {
         let (weight, have) = shares[*index];
-        (
-            std::cmp::Reverse((exact(weight) % u128::from(sum), have)),
-            *index,
-        )
+        (std::cmp::Reverse((exact(weight) % u128::from(sum), have)), *index)
     });
     let missing = total - parts.iter().sum::<usize>();
     for index in order.into_iter().take(missing) {
@@ -198,19 +158,11 @@ fn level(masters: &[&Node], goals: &[usize]) -> Vec<Move> {
         .collect();
     takers.reverse();
     for (node, goal) in masters.iter().zip(goals) {
-        let mut spare: Vec<Slot> = node
-            .slots
-            .iter()
-            .take(node.slots.len().saturating_sub(*goal))
-            .collect();
+        let mut spare: Vec<Slot> = node.slots.iter().take(node.slots.len().saturating_sub(*goal)).collect();
         while let (false, Some((taker, room))) = (spare.is_empty(), takers.last_mut()) {
             let slots: SlotSet = spare.drain(..spare.len().min(*room)).collect();
             *room -= slots.len();
-            moves.push(Move {
-                from: node.id.clone(),
-                to: taker.id.clone(),
-                slots,
-            });
+            moves.push(Move { from: node.id.clone(), to: taker.id.clone(), slots });
             if *room == 0 {
                 takers.pop();
             }
@@ -239,14 +191,7 @@ mod tests {
         match moves {
             Ok(moves) => moves
                 .iter()
-                .map(|one| {
-                    format!(
-                        "{}>{} {}",
-                        &one.from.as_str()[..2],
-                        &one.to.as_str()[..2],
-                        one.slots
-                    )
-                })
+                .map(|one| format!("{}>{} {}", &one.from.as_str()[..2], &one.to.as_str()[..2], one.slots))
                 .collect(),
             Err(error) => vec![error.to_string()],
         }
@@ -255,15 +200,9 @@ mod tests {
     #[test]
     fn reshards() {
         let p = three();
-        assert_eq!(
-            shown(reshard(&p, &[], &id("dd"), 3000)),
-            ["aa>dd 0-999", "bb>dd 5461-6460", "cc>dd 10923-11922"]
-        );
+        assert_eq!(shown(reshard(&p, &[], &id("dd"), 3000)), ["aa>dd 0-999", "bb>dd 5461-6460", "cc>dd 10923-11922"]);
         assert_eq!(shown(reshard(&p, &[id("aa")], &id("bb"), 2)), ["aa>bb 0-1"]);
-        assert_eq!(
-            shown(reshard(&p, &[id("aa"), id("aa")], &id("bb"), 5461)),
-            ["aa>bb 0-5460"]
-        );
+        assert_eq!(shown(reshard(&p, &[id("aa"), id("aa")], &id("bb"), 5461)), ["aa>bb 0-5460"]);
         assert_eq!(shown(reshard(&p, &[], &id("dd"), 0)), Vec::<String>::new());
         assert_eq!(
             shown(reshard(&p, &[id("aa")], &id("bb"), 5462)),
@@ -273,41 +212,20 @@ mod tests {
             shown(reshard(&p, &[id("aa")], &id("aa"), 1)),
             [format!("{} cannot be source and target at once", id("aa"))]
         );
-        assert_eq!(
-            shown(reshard(&p, &[], &id("ee"), 1)),
-            [format!("{} is not a master of this cluster", id("ee"))]
-        );
+        assert_eq!(shown(reshard(&p, &[], &id("ee"), 1)), [format!("{} is not a master of this cluster", id("ee"))]);
     }
 
     #[test]
     fn rebalances() {
         let p = three();
         let none = BTreeMap::new();
-        assert_eq!(
-            shown(rebalance(&p, &none, false, 2.0)),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            shown(rebalance(&p, &none, true, 2.0)),
-            ["aa>dd 0-1364", "bb>dd 5461-6826", "cc>dd 10923-12287"]
-        );
-        assert_eq!(
-            shown(rebalance(&p, &[(id("aa"), 0)].into(), false, 2.0)),
-            ["aa>bb 0-2729", "aa>cc 2730-5460"]
-        );
-        assert_eq!(
-            shown(rebalance(&p, &[(id("aa"), 2)].into(), false, 2.0)),
-            ["bb>aa 5461-6826", "cc>aa 10923-12287"]
-        );
-        assert_eq!(
-            shown(rebalance(&p, &[(id("aa"), 2)].into(), false, 60.0)),
-            Vec::<String>::new()
-        );
+        assert_eq!(shown(rebalance(&p, &none, false, 2.0)), Vec::<String>::new());
+        assert_eq!(shown(rebalance(&p, &none, true, 2.0)), ["aa>dd 0-1364", "bb>dd 5461-6826", "cc>dd 10923-12287"]);
+        assert_eq!(shown(rebalance(&p, &[(id("aa"), 0)].into(), false, 2.0)), ["aa>bb 0-2729", "aa>cc 2730-5460"]);
+        assert_eq!(shown(rebalance(&p, &[(id("aa"), 2)].into(), false, 2.0)), ["bb>aa 5461-6826", "cc>aa 10923-12287"]);
+        assert_eq!(shown(rebalance(&p, &[(id("aa"), 2)].into(), false, 60.0)), Vec::<String>::new());
         let zero = [(id("aa"), 0), (id("bb"), 0), (id("cc"), 0)].into();
-        assert_eq!(
-            shown(rebalance(&p, &zero, false, 2.0)),
-            ["no other master is left to take the slots"]
-        );
+        assert_eq!(shown(rebalance(&p, &zero, false, 2.0)), ["no other master is left to take the slots"]);
         // A plan carried out leaves nothing to do.
         let even = picture(&[
             ("aa", "master", "-", "0-4095"),
@@ -315,30 +233,18 @@ mod tests {
             ("cc", "master", "-", "8192-12287"),
             ("dd", "master", "-", "12288-16383"),
         ]);
-        assert_eq!(
-            shown(rebalance(&even, &none, true, 0.0)),
-            Vec::<String>::new()
-        );
+        assert_eq!(shown(rebalance(&even, &none, true, 0.0)), Vec::<String>::new());
     }
 
     #[test]
     fn drains() {
         let p = three();
-        assert_eq!(
-            shown(drain(&p, &id("aa"))),
-            ["aa>bb 0-2729", "aa>cc 2730-5460"]
-        );
+        assert_eq!(shown(drain(&p, &id("aa"))), ["aa>bb 0-2729", "aa>cc 2730-5460"]);
         assert_eq!(shown(drain(&p, &id("dd"))), Vec::<String>::new());
-        let uneven = picture(&[
-            ("aa", "master", "-", "0-9"),
-            ("bb", "master", "-", "10-19"),
-            ("cc", "master", "-", "20-24"),
-        ]);
+        let uneven =
+            picture(&[("aa", "master", "-", "0-9"), ("bb", "master", "-", "10-19"), ("cc", "master", "-", "20-24")]);
         assert_eq!(shown(drain(&uneven, &id("aa"))), ["aa>bb 0-2", "aa>cc 3-9"]);
         let last = picture(&[("aa", "master", "-", "0-9")]);
-        assert_eq!(
-            shown(drain(&last, &id("aa"))),
-            ["no other master is left to take the slots"]
-        );
+        assert_eq!(shown(drain(&last, &id("aa"))), ["no other master is left to take the slots"]);
     }
 }

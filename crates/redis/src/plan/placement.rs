@@ -5,29 +5,16 @@ use crate::topology::{Node, NodeId, Picture};
 /// The master that a replica on `host` serves best: not on the same host where that can be had, then with the fewest
 /// replicas, then with the fewest of them on that host, then the first by name. Masters without slots need none, and
 /// `not` is left out. `None`: there is no master with slots.
-pub fn master_for_replica<'a>(
-    picture: &'a Picture,
-    host: &str,
-    not: Option<&NodeId>,
-) -> Option<&'a Node> {
-    picture
-        .masters()
-        .filter(|master| !master.slots.is_empty() && Some(&master.id) != not)
-        .min_by_key(|master| {
-            let replicas: Vec<_> = picture
-                .replicas(&master.id)
-                .filter(|replica| Some(&replica.id) != not)
-                .collect();
-            (
-                master.address.host == host,
-                replicas.len(),
-                replicas
-                    .iter()
-                    .filter(|replica| replica.address.host == host)
-                    .count(),
-                &master.id,
-            )
-        })
+pub fn master_for_replica<'a>(picture: &'a Picture, host: &str, not: Option<&NodeId>) -> Option<&'a Node> {
+    picture.masters().filter(|master| !master.slots.is_empty() && Some(&master.id) != not).min_by_key(|master| {
+        let replicas: Vec<_> = picture.replicas(&master.id).filter(|replica| Some(&replica.id) != not).collect();
+        (
+            master.address.host == host,
+            replicas.len(),
+            replicas.iter().filter(|replica| replica.address.host == host).count(),
+            &master.id,
+        )
+    })
 }
 
 #[cfg(test)]

@@ -16,11 +16,7 @@ pub struct Command {
 impl Command {
     /// A command by its name. Words after a space are arguments: `CLUSTER NODES` sends two.
     pub fn new(name: &'static str) -> Self {
-        let mut command = Self {
-            name,
-            count: 0,
-            body: BytesMut::new(),
-        };
+        let mut command = Self { name, count: 0, body: BytesMut::new() };
         for word in name.split(' ') {
             command.push(word.as_bytes());
         }
@@ -62,8 +58,7 @@ impl Command {
 
     fn push(&mut self, argument: &[u8]) {
         self.count += 1;
-        self.body
-            .put_slice(format!("${}\r\n", argument.len()).as_bytes());
+        self.body.put_slice(format!("${}\r\n", argument.len()).as_bytes());
         self.body.put_slice(argument);
         self.body.put_slice(b"\r\n");
     }
@@ -83,11 +78,7 @@ mod tests {
     #[test]
     fn frames() {
         let mut out = BytesMut::new();
-        Command::new("CONFIG SET")
-            .arg("a\r\nb")
-            .number(-7)
-            .args(["x", ""])
-            .encode(&mut out);
+        Command::new("CONFIG SET").arg("a\r\nb").number(-7).args(["x", ""]).encode(&mut out);
         assert_eq!(
             out.as_ref(),
             b"*6\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$4\r\na\r\nb\r\n$2\r\n-7\r\n$1\r\nx\r\n$0\r\n\r\n"
@@ -96,9 +87,6 @@ mod tests {
 
     #[test]
     fn debug_hides_arguments() {
-        assert_eq!(
-            format!("{:?}", Command::new("AUTH").arg("secret")),
-            "AUTH (2 words)"
-        );
+        assert_eq!(format!("{:?}", Command::new("AUTH").arg("secret")), "AUTH (2 words)");
     }
 }

@@ -19,12 +19,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            bulk_bytes_max: 512 << 20,
-            total_bytes_max: 1 << 30,
-            elements_max: 16 << 20,
-            depth_max: 32,
-        }
+        Self { bulk_bytes_max: 512 << 20, total_bytes_max: 1 << 30, elements_max: 16 << 20, depth_max: 32 }
     }
 }
 
@@ -91,10 +86,7 @@ enum Step {
 impl Decoder {
     /// A decoder with other limits than the default ones.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            ..Self::default()
-        }
+        Self { limits, ..Self::default() }
     }
 
     /// The next value, taken off the front of `buffer`; `None` when more bytes are needed. Attributes of version 3 are
@@ -172,10 +164,7 @@ impl Decoder {
         let length = usize::try_from(length).map_err(|_| ProtocolError::Malformed("length"))?;
         let limit = self.limits.bulk_bytes_max;
         if length > limit {
-            return Err(ProtocolError::TooLarge {
-                what: "bytes of one value",
-                limit,
-            });
+            return Err(ProtocolError::TooLarge { what: "bytes of one value", limit });
         }
         let whole = 1 + end + 2 + length + 2;
         if buffer.len() < whole {
@@ -208,34 +197,20 @@ impl Decoder {
             return Ok(Step::Done(Value::Null));
         }
         let count = usize::try_from(count).map_err(|_| ProtocolError::Malformed("count"))?;
-        let per = if matches!(kind, Kind::Map | Kind::Attribute) {
-            2
-        } else {
-            1
-        };
+        let per = if matches!(kind, Kind::Map | Kind::Attribute) { 2 } else { 1 };
         let limit = self.limits.elements_max;
         let left = count
             .checked_mul(per)
             .filter(|left| *left <= limit - self.elements)
-            .ok_or(ProtocolError::TooLarge {
-                what: "elements",
-                limit,
-            })?;
+            .ok_or(ProtocolError::TooLarge { what: "elements", limit })?;
         self.elements += left;
-        let open = Open {
-            kind,
-            left,
-            items: Vec::with_capacity(left.min(ELEMENTS_EAGER_MAX)),
-        };
+        let open = Open { kind, left, items: Vec::with_capacity(left.min(ELEMENTS_EAGER_MAX)) };
         if left == 0 {
             return Ok(open.close().map_or(Step::Opened, Step::Done));
         }
         let limit = self.limits.depth_max;
         if self.stack.len() >= limit {
-            return Err(ProtocolError::TooLarge {
-                what: "nesting",
-                limit,
-            });
+            return Err(ProtocolError::TooLarge { what: "nesting", limit });
         }
         self.stack.push(open);
         Ok(Step::Opened)
@@ -244,14 +219,7 @@ impl Decoder {
     fn charge_bytes(&mut self, bytes: usize) -> Result<(), ProtocolError> {
         self.bytes += bytes;
         let limit = self.limits.total_bytes_max;
-        if self.bytes > limit {
-            Err(ProtocolError::TooLarge {
-                what: "bytes of one answer",
-                limit,
-            })
-        } else {
-            Ok(())
-        }
+        if self.bytes > limit { Err(ProtocolError::TooLarge { what: "bytes of one answer", limit }) } else { Ok(()) }
     }
 }
 
@@ -301,10 +269,7 @@ fn number(line: &[u8]) -> Option<i64> {
 }
 
 fn double(line: &[u8]) -> Result<f64, ProtocolError> {
-    std::str::from_utf8(line)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(ProtocolError::Malformed("floating number"))
+    std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(ProtocolError::Malformed("floating number"))
 }
 
 #[cfg(test)]
@@ -333,33 +298,18 @@ mod tests {
             ("*-1\r\n", Value::Null),
             ("_\r\n", Value::Null),
             ("*0\r\n", Value::Array(vec![])),
-            (
-                "*2\r\n:1\r\n*1\r\n$1\r\nx\r\n",
-                Value::Array(vec![Value::Int(1), Value::Array(vec![bulk("x")])]),
-            ),
-            (
-                "%1\r\n+k\r\n:1\r\n",
-                Value::Map(vec![(
-                    Value::Simple(Bytes::from_static(b"k")),
-                    Value::Int(1),
-                )]),
-            ),
+            ("*2\r\n:1\r\n*1\r\n$1\r\nx\r\n", Value::Array(vec![Value::Int(1), Value::Array(vec![bulk("x")])])),
+            ("%1\r\n+k\r\n:1\r\n", Value::Map(vec![(Value::Simple(Bytes::from_static(b"k")), Value::Int(1))])),
             ("~1\r\n:1\r\n", Value::Set(vec![Value::Int(1)])),
             (">1\r\n:1\r\n", Value::Push(vec![Value::Int(1)])),
             (",1.5\r\n", Value::Double(1.5)),
             (",inf\r\n", Value::Double(f64::INFINITY)),
             ("#t\r\n", Value::Bool(true)),
-            (
-                "!5\r\nERR x\r\n",
-                Value::Error(Bytes::from_static(b"ERR x")),
-            ),
+            ("!5\r\nERR x\r\n", Value::Error(Bytes::from_static(b"ERR x"))),
             ("=5\r\ntxt:a\r\n", bulk("a")),
             ("(123\r\n", Value::BigNumber(Bytes::from_static(b"123"))),
             ("|1\r\n+ttl\r\n:1\r\n:7\r\n", Value::Int(7)),
-            (
-                "*1\r\n|1\r\n+ttl\r\n:1\r\n:7\r\n",
-                Value::Array(vec![Value::Int(7)]),
-            ),
+            ("*1\r\n|1\r\n+ttl\r\n:1\r\n:7\r\n", Value::Array(vec![Value::Int(7)])),
         ] {
             assert_eq!(whole(bytes.as_bytes()), Ok(Some(value)), "{bytes:?}");
         }
@@ -377,73 +327,25 @@ mod tests {
             ("+a\rb\r\n", ProtocolError::Malformed("end of a line")),
             ("#x\r\n", ProtocolError::Malformed("truth value")),
             ("_x\r\n", ProtocolError::Malformed("null")),
-            (
-                "$536870913\r\n",
-                ProtocolError::TooLarge {
-                    what: "bytes of one value",
-                    limit: 512 << 20,
-                },
-            ),
-            (
-                "*999999999\r\n",
-                ProtocolError::TooLarge {
-                    what: "elements",
-                    limit: 16 << 20,
-                },
-            ),
-            (
-                "%9223372036854775807\r\n",
-                ProtocolError::TooLarge {
-                    what: "elements",
-                    limit: 16 << 20,
-                },
-            ),
+            ("$536870913\r\n", ProtocolError::TooLarge { what: "bytes of one value", limit: 512 << 20 }),
+            ("*999999999\r\n", ProtocolError::TooLarge { what: "elements", limit: 16 << 20 }),
+            ("%9223372036854775807\r\n", ProtocolError::TooLarge { what: "elements", limit: 16 << 20 }),
         ] {
             assert_eq!(whole(bytes.as_bytes()), Err(error), "{bytes:?}");
         }
-        assert_eq!(
-            whole("*1\r\n".repeat(40).as_bytes()),
-            Err(ProtocolError::TooLarge {
-                what: "nesting",
-                limit: 32
-            })
-        );
-        assert_eq!(
-            whole(&vec![b'+'; LINE_BYTES_MAX + 9]),
-            Err(ProtocolError::LineTooLong)
-        );
+        assert_eq!(whole("*1\r\n".repeat(40).as_bytes()), Err(ProtocolError::TooLarge { what: "nesting", limit: 32 }));
+        assert_eq!(whole(&vec![b'+'; LINE_BYTES_MAX + 9]), Err(ProtocolError::LineTooLong));
     }
 
     /// Limits count over the whole value, not for each part of it.
     #[test]
     fn limits_add_up() {
-        let mut decoder = Decoder::new(Limits {
-            total_bytes_max: 3,
-            elements_max: 5,
-            ..Limits::default()
-        });
+        let mut decoder = Decoder::new(Limits { total_bytes_max: 3, elements_max: 5, ..Limits::default() });
         let error = decoder.decode(&mut BytesMut::from(&b"*2\r\n$2\r\nab\r\n$2\r\ncd\r\n"[..]));
-        assert_eq!(
-            error,
-            Err(ProtocolError::TooLarge {
-                what: "bytes of one answer",
-                limit: 3
-            })
-        );
-        let mut decoder = Decoder::new(Limits {
-            elements_max: 5,
-            ..Limits::default()
-        });
-        let error = decoder.decode(&mut BytesMut::from(
-            &b"*2\r\n*3\r\n:1\r\n:1\r\n:1\r\n*1\r\n"[..],
-        ));
-        assert_eq!(
-            error,
-            Err(ProtocolError::TooLarge {
-                what: "elements",
-                limit: 5
-            })
-        );
+        assert_eq!(error, Err(ProtocolError::TooLarge { what: "bytes of one answer", limit: 3 }));
+        let mut decoder = Decoder::new(Limits { elements_max: 5, ..Limits::default() });
+        let error = decoder.decode(&mut BytesMut::from(&b"*2\r\n*3\r\n:1\r\n:1\r\n:1\r\n*1\r\n"[..]));
+        assert_eq!(error, Err(ProtocolError::TooLarge { what: "elements", limit: 5 }));
     }
 
     proptest! {

@@ -45,18 +45,14 @@ impl Value {
     /// The bytes of a text of any kind.
     pub fn bytes(&self) -> Option<&Bytes> {
         match self {
-            Self::Simple(bytes)
-            | Self::Bulk(bytes)
-            | Self::Error(bytes)
-            | Self::BigNumber(bytes) => Some(bytes),
+            Self::Simple(bytes) | Self::Bulk(bytes) | Self::Error(bytes) | Self::BigNumber(bytes) => Some(bytes),
             _ => None,
         }
     }
 
     /// The text of a text of any kind, where it is UTF-8.
     pub fn text(&self) -> Option<&str> {
-        self.bytes()
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        self.bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     /// A number, also one written as text.

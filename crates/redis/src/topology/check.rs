@@ -79,46 +79,22 @@ impl fmt::Display for Problem {
             }
             Self::Contested { slots, by } => {
                 let by: Vec<_> = by.iter().map(Address::to_string).collect();
-                write!(
-                    f,
-                    "slots {slots} are claimed by more than one master: {}",
-                    by.join(", ")
-                )
+                write!(f, "slots {slots} are claimed by more than one master: {}", by.join(", "))
             }
-            Self::Open {
-                slot,
-                node,
-                out: true,
-                peer,
-            } => write!(
-                f,
-                "slot {slot} is open: {node} is moving it to {}",
-                peer.short()
-            ),
-            Self::Open {
-                slot,
-                node,
-                out: false,
-                peer,
-            } => write!(
-                f,
-                "slot {slot} is open: {node} is taking it from {}",
-                peer.short()
-            ),
-            Self::Disagrees { node } => write!(
-                f,
-                "{node} has another idea of who serves what, or who follows whom, than the others"
-            ),
+            Self::Open { slot, node, out: true, peer } => {
+                write!(f, "slot {slot} is open: {node} is moving it to {}", peer.short())
+            }
+            Self::Open { slot, node, out: false, peer } => {
+                write!(f, "slot {slot} is open: {node} is taking it from {}", peer.short())
+            }
+            Self::Disagrees { node } => {
+                write!(f, "{node} has another idea of who serves what, or who follows whom, than the others")
+            }
             Self::Unknown { node, peer } => write!(f, "{node} does not know {peer}"),
-            Self::Unheard { node, address, why } => write!(
-                f,
-                "node {} at {address} did not answer: {why}",
-                node.short()
-            ),
-            Self::NotServing { node } => write!(
-                f,
-                "{node} refuses clients, because it holds the cluster for down"
-            ),
+            Self::Unheard { node, address, why } => {
+                write!(f, "node {} at {address} did not answer: {why}", node.short())
+            }
+            Self::NotServing { node } => write!(f, "{node} refuses clients, because it holds the cluster for down"),
             Self::Down { node, votes } => write!(f, "{node} is held for dead by {votes} node(s)"),
         }
     }
@@ -141,16 +117,8 @@ impl Picture {
                 out,
                 peer: peer.clone(),
             };
-            problems.extend(
-                node.migrating
-                    .iter()
-                    .map(|(slot, peer)| open(slot, peer, true)),
-            );
-            problems.extend(
-                node.importing
-                    .iter()
-                    .map(|(slot, peer)| open(slot, peer, false)),
-            );
+            problems.extend(node.migrating.iter().map(|(slot, peer)| open(slot, peer, true)));
+            problems.extend(node.importing.iter().map(|(slot, peer)| open(slot, peer, false)));
         }
         self.disagreement(&mut problems);
         for (id, unheard) in &self.unheard {
@@ -161,25 +129,16 @@ impl Picture {
             });
         }
         for view in self.views.values().filter(|view| !view.serving) {
-            problems.push(Problem::NotServing {
-                node: view.myself().address.clone(),
-            });
+            problems.push(Problem::NotServing { node: view.myself().address.clone() });
         }
         for node in self.nodes() {
             let votes = self
                 .views
                 .values()
-                .filter(|view| {
-                    view.nodes
-                        .get(&node.id)
-                        .is_some_and(|seen| seen.flags.failed || seen.flags.suspect)
-                })
+                .filter(|view| view.nodes.get(&node.id).is_some_and(|seen| seen.flags.failed || seen.flags.suspect))
                 .count();
             if votes > 0 {
-                problems.push(Problem::Down {
-                    node: node.address.clone(),
-                    votes,
-                });
+                problems.push(Problem::Down { node: node.address.clone(), votes });
             }
         }
         problems
@@ -202,34 +161,19 @@ impl Picture {
     }
 
     fn disagreement(&self, problems: &mut Vec<Problem>) {
-        let views: Vec<_> = self
-            .views
-            .values()
-            .map(|view| (view, view.owners()))
-            .collect();
-        let most = views
-            .iter()
-            .max_by_key(|(_, owners)| views.iter().filter(|(_, other)| other == owners).count());
+        let views: Vec<_> = self.views.values().map(|view| (view, view.owners())).collect();
+        let most = views.iter().max_by_key(|(_, owners)| views.iter().filter(|(_, other)| other == owners).count());
         let Some((_, most)) = most else { return };
         for (view, owners) in &views {
             let node = &view.myself().address;
             let follows = |peer: &Node| {
-                view.nodes
-                    .get(&peer.id)
-                    .is_some_and(|seen| !seen.flags.handshake && seen.master != peer.master)
+                view.nodes.get(&peer.id).is_some_and(|seen| !seen.flags.handshake && seen.master != peer.master)
             };
             if owners != most || self.nodes().any(follows) {
                 problems.push(Problem::Disagrees { node: node.clone() });
             }
-            for peer in self.nodes().filter(|peer| {
-                view.nodes
-                    .get(&peer.id)
-                    .is_none_or(|seen| seen.flags.handshake)
-            }) {
-                problems.push(Problem::Unknown {
-                    node: node.clone(),
-                    peer: peer.address.clone(),
-                });
+            for peer in self.nodes().filter(|peer| view.nodes.get(&peer.id).is_none_or(|seen| seen.flags.handshake)) {
+                problems.push(Problem::Unknown { node: node.clone(), peer: peer.address.clone() });
             }
         }
     }
@@ -249,16 +193,9 @@ pub(crate) mod tests {
         for (me, ..) in nodes {
             let mut text = String::new();
             for (index, (pair, flags, master, slots)) in nodes.iter().enumerate() {
-                let master = if *master == "-" {
-                    "-".to_owned()
-                } else {
-                    id(master).to_string()
-                };
+                let master = if *master == "-" { "-".to_owned() } else { id(master).to_string() };
                 let mine = if pair == me { "myself," } else { "" };
-                let slots: Vec<_> = slots
-                    .split(' ')
-                    .filter(|word| pair == me || !word.starts_with('['))
-                    .collect();
+                let slots: Vec<_> = slots.split(' ').filter(|word| pair == me || !word.starts_with('[')).collect();
                 let port = 7001 + index;
                 text += &format!(
                     "{} 10.0.0.{}:{port}@{} {mine}{flags} {master} 0 0 {} connected {}\n",
@@ -269,10 +206,7 @@ pub(crate) mod tests {
                     slots.join(" ")
                 );
             }
-            picture.views.insert(
-                id(me),
-                View::parse(&text, "cluster_state:ok", &Address::new("x", 1)).unwrap(),
-            );
+            picture.views.insert(id(me), View::parse(&text, "cluster_state:ok", &Address::new("x", 1)).unwrap());
         }
         picture
     }
@@ -300,18 +234,12 @@ pub(crate) mod tests {
         let b = id("bb");
         let mut nodes = WHOLE;
         nodes[0].3 = "0-5459";
-        assert_eq!(
-            texts(&picture(&nodes)),
-            ["1 slots are served by nobody: 5460"]
-        );
+        assert_eq!(texts(&picture(&nodes)), ["1 slots are served by nobody: 5460"]);
 
         let open = format!("0-5460 [7->-{b}]");
         let mut nodes = WHOLE;
         nodes[0].3 = &open;
-        assert_eq!(
-            texts(&picture(&nodes)),
-            ["slot 7 is open: 10.0.0.1:7001 is moving it to bbbbbbbb"]
-        );
+        assert_eq!(texts(&picture(&nodes)), ["slot 7 is open: 10.0.0.1:7001 is moving it to bbbbbbbb"]);
 
         let mut nodes = WHOLE;
         nodes[1].3 = "5460-10922";
@@ -325,74 +253,34 @@ pub(crate) mod tests {
             let view = down.views.get_mut(&id(me)).unwrap();
             view.nodes.get_mut(&id("dd")).unwrap().flags.failed = true;
         }
-        assert_eq!(
-            texts(&down),
-            ["10.0.0.4:7004 is held for dead by 2 node(s)"]
-        );
+        assert_eq!(texts(&down), ["10.0.0.4:7004 is held for dead by 2 node(s)"]);
 
         let mut split = picture(&WHOLE);
-        split
-            .views
-            .get_mut(&id("dd"))
-            .unwrap()
-            .nodes
-            .get_mut(&b)
-            .unwrap()
-            .slots = SlotSet::new();
+        split.views.get_mut(&id("dd")).unwrap().nodes.get_mut(&b).unwrap().slots = SlotSet::new();
         assert_eq!(
             texts(&split),
-            [
-                "10.0.0.4:7004 has another idea of who serves what, or who follows whom, than the others"
-            ]
+            ["10.0.0.4:7004 has another idea of who serves what, or who follows whom, than the others"]
         );
 
         let mut late = picture(&WHOLE);
-        late.views
-            .get_mut(&b)
-            .unwrap()
-            .nodes
-            .get_mut(&id("dd"))
-            .unwrap()
-            .master = None;
+        late.views.get_mut(&b).unwrap().nodes.get_mut(&id("dd")).unwrap().master = None;
         assert_eq!(
             texts(&late),
-            [
-                "10.0.0.2:7002 has another idea of who serves what, or who follows whom, than the others"
-            ]
+            ["10.0.0.2:7002 has another idea of who serves what, or who follows whom, than the others"]
         );
 
         let mut stranger = picture(&WHOLE);
-        stranger
-            .views
-            .get_mut(&id("aa"))
-            .unwrap()
-            .nodes
-            .remove(&id("dd"));
-        assert_eq!(
-            texts(&stranger),
-            ["10.0.0.1:7001 does not know 10.0.0.4:7004"]
-        );
+        stranger.views.get_mut(&id("aa")).unwrap().nodes.remove(&id("dd"));
+        assert_eq!(texts(&stranger), ["10.0.0.1:7001 does not know 10.0.0.4:7004"]);
 
         let mut refusing = picture(&WHOLE);
         refusing.views.get_mut(&id("aa")).unwrap().serving = false;
-        assert_eq!(
-            texts(&refusing),
-            ["10.0.0.1:7001 refuses clients, because it holds the cluster for down"]
-        );
+        assert_eq!(texts(&refusing), ["10.0.0.1:7001 refuses clients, because it holds the cluster for down"]);
 
         let mut silent = picture(&WHOLE);
         silent.views.remove(&id("dd"));
-        silent.unheard.insert(
-            id("dd"),
-            Unheard {
-                address: Address::new("10.0.0.4", 7004),
-                why: "refused".to_owned(),
-            },
-        );
-        assert_eq!(
-            texts(&silent),
-            ["node dddddddd at 10.0.0.4:7004 did not answer: refused"]
-        );
+        silent.unheard.insert(id("dd"), Unheard { address: Address::new("10.0.0.4", 7004), why: "refused".to_owned() });
+        assert_eq!(texts(&silent), ["node dddddddd at 10.0.0.4:7004 did not answer: refused"]);
     }
 
     #[test]

@@ -28,11 +28,7 @@ impl FromStr for NodeId {
     type Err = BadNodes;
 
     fn from_str(text: &str) -> Result<Self, BadNodes> {
-        if text.len() == 40
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        {
+        if text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             Ok(Self(text.to_owned()))
         } else {
             Err(BadNodes::new("node id", text))
@@ -62,10 +58,7 @@ pub struct BadNodes {
 
 impl BadNodes {
     fn new(part: &'static str, text: &str) -> Self {
-        Self {
-            part,
-            text: text.chars().take(120).collect(),
-        }
+        Self { part, text: text.chars().take(120).collect() }
     }
 }
 
@@ -145,11 +138,7 @@ impl View {
             }
         }
         let me = me.ok_or_else(|| BadNodes::new("list without the node asked", text))?;
-        Ok(Self {
-            nodes,
-            serving: info.lines().any(|line| line == "cluster_state:ok"),
-            me,
-        })
+        Ok(Self { nodes, serving: info.lines().any(|line| line == "cluster_state:ok"), me })
     }
 
     /// The node asked.
@@ -159,11 +148,7 @@ impl View {
 
     /// Who serves what in this view, in a form that two views can be compared by.
     pub fn owners(&self) -> BTreeMap<&NodeId, &SlotSet> {
-        self.nodes
-            .iter()
-            .filter(|(_, node)| !node.slots.is_empty())
-            .map(|(id, node)| (id, &node.slots))
-            .collect()
+        self.nodes.iter().filter(|(_, node)| !node.slots.is_empty()).map(|(id, node)| (id, &node.slots)).collect()
     }
 }
 
@@ -180,9 +165,7 @@ impl Node {
         };
         word("ping")?;
         word("pong")?;
-        let epoch = word("epoch")?
-            .parse()
-            .map_err(|_| BadNodes::new("epoch", line))?;
+        let epoch = word("epoch")?.parse().map_err(|_| BadNodes::new("epoch", line))?;
         let linked = word("link")? == "connected";
         let mut node = Self {
             id,
@@ -197,8 +180,7 @@ impl Node {
             importing: BTreeMap::new(),
         };
         for word in words.filter(|word| !word.is_empty()) {
-            node.slots(word)
-                .ok_or_else(|| BadNodes::new("slots", word))?;
+            node.slots(word).ok_or_else(|| BadNodes::new("slots", word))?;
         }
         Ok(node)
     }
@@ -220,11 +202,7 @@ impl Node {
         if first > last {
             return None;
         }
-        self.slots = self.slots.union(
-            &(first..=last.min(SLOTS - 1))
-                .filter_map(Slot::new)
-                .collect(),
-        );
+        self.slots = self.slots.union(&(first..=last.min(SLOTS - 1)).filter_map(Slot::new).collect());
         Some(())
     }
 }
@@ -244,15 +222,8 @@ fn place(word: &str, asked: &Address) -> Result<(Address, u16), BadNodes> {
     // IPv6 hosts stand without brackets here.
     let (host, port) = client.rsplit_once(':').ok_or_else(bad)?;
     let port: u16 = port.parse().map_err(|_| bad())?;
-    let host = if host.is_empty() {
-        asked.host.as_str()
-    } else {
-        host
-    };
-    Ok((
-        Address::new(host, port),
-        bus.unwrap_or(port.saturating_add(10_000)),
-    ))
+    let host = if host.is_empty() { asked.host.as_str() } else { host };
+    Ok((Address::new(host, port), bus.unwrap_or(port.saturating_add(10_000))))
 }
 
 fn flags(words: &str) -> Flags {
@@ -291,42 +262,20 @@ pub(crate) mod tests {
             b = id("bb"),
             c = id("cc")
         );
-        let view = View::parse(
-            &text,
-            "cluster_state:ok\r\ncluster_size:2\r\n",
-            &Address::new("10.0.0.1", 7001),
-        )
-        .unwrap();
+        let view =
+            View::parse(&text, "cluster_state:ok\r\ncluster_size:2\r\n", &Address::new("10.0.0.1", 7001)).unwrap();
         let me = view.myself();
-        assert_eq!(
-            (me.address.to_string().as_str(), me.bus_port, me.epoch),
-            ("10.0.0.1:7001", 17001, 3)
-        );
+        assert_eq!((me.address.to_string().as_str(), me.bus_port, me.epoch), ("10.0.0.1:7001", 17001, 3));
         assert_eq!(me.slots.to_string(), "0-100,200");
+        assert_eq!(me.migrating.iter().map(|(slot, to)| (slot.number(), to)).collect::<Vec<_>>(), [(200, &id("bb"))]);
         assert_eq!(
-            me.migrating
-                .iter()
-                .map(|(slot, to)| (slot.number(), to))
-                .collect::<Vec<_>>(),
-            [(200, &id("bb"))]
-        );
-        assert_eq!(
-            me.importing
-                .iter()
-                .map(|(slot, from)| (slot.number(), from))
-                .collect::<Vec<_>>(),
+            me.importing.iter().map(|(slot, from)| (slot.number(), from)).collect::<Vec<_>>(),
             [(300, &id("bb"))]
         );
         assert_eq!(view.nodes[&id("bb")].address.to_string(), "10.0.0.2:7002");
         let replica = &view.nodes[&id("cc")];
         assert!(replica.flags.failed && !replica.flags.master && !replica.linked);
-        assert_eq!(
-            (
-                replica.master.as_ref(),
-                replica.address.to_string().as_str()
-            ),
-            (Some(&id("aa")), "[::1]:7003")
-        );
+        assert_eq!((replica.master.as_ref(), replica.address.to_string().as_str()), (Some(&id("aa")), "[::1]:7003"));
         assert_eq!(view.owners().len(), 2);
         assert!(view.serving);
     }
@@ -336,35 +285,15 @@ pub(crate) mod tests {
         let a = id("aa");
         for (text, part) in [
             (String::new(), "without the node asked"),
-            (
-                "short 1.1.1.1:1@2 myself,master - 0 0 1 connected".to_owned(),
-                "node id",
-            ),
-            (
-                format!("{a} nowhere myself,master - 0 0 1 connected"),
-                "address",
-            ),
-            (
-                format!("{a} 1.1.1.1:1@2 myself,master - 0 0 x connected"),
-                "epoch",
-            ),
-            (
-                format!("{a} 1.1.1.1:1@2 myself,master - 0 0 1 connected 5-3"),
-                "slots",
-            ),
-            (
-                format!("{a} 1.1.1.1:1@2 myself,master - 0 0 1 connected 16384"),
-                "slots",
-            ),
-            (
-                format!("{a} 1.1.1.1:1@2 myself,master - 0 0 1 connected [3->-zz]"),
-                "slots",
-            ),
+            ("short 1.1.1.1:1@2 myself,master - 0 0 1 connected".to_owned(), "node id"),
+            (format!("{a} nowhere myself,master - 0 0 1 connected"), "address"),
+            (format!("{a} 1.1.1.1:1@2 myself,master - 0 0 x connected"), "epoch"),
+            (format!("{a} 1.1.1.1:1@2 myself,master - 0 0 1 connected 5-3"), "slots"),
+            (format!("{a} 1.1.1.1:1@2 myself,master - 0 0 1 connected 16384"), "slots"),
+            (format!("{a} 1.1.1.1:1@2 myself,master - 0 0 1 connected [3->-zz]"), "slots"),
             (format!("{a} 1.1.1.1:1@2 myself"), "master"),
         ] {
-            let error = View::parse(&text, "", &Address::new("h", 1))
-                .unwrap_err()
-                .to_string();
+            let error = View::parse(&text, "", &Address::new("h", 1)).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
     }

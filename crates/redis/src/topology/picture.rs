@@ -44,8 +44,7 @@ impl Picture {
 
     /// The replicas of a master that answered.
     pub fn replicas<'a>(&'a self, master: &'a NodeId) -> impl Iterator<Item = &'a Node> {
-        self.nodes()
-            .filter(move |node| node.master.as_ref() == Some(master))
+        self.nodes().filter(move |node| node.master.as_ref() == Some(master))
     }
 
     /// Who serves a slot, by the nodes' own words; more than one only while a conflict is being settled.
@@ -55,24 +54,18 @@ impl Picture {
 
     /// The slots that some master that answered serves.
     pub fn covered(&self) -> SlotSet {
-        self.masters()
-            .fold(SlotSet::new(), |covered, node| covered.union(&node.slots))
+        self.masters().fold(SlotSet::new(), |covered, node| covered.union(&node.slots))
     }
 
     /// Finds a node by its name, the start of its name (four digits or more), or its address. `Err`: the names of all
     /// that fit, when there is not exactly one.
     pub fn find(&self, text: &str) -> Result<&Node, Vec<String>> {
-        let fits = |node: &&Node| {
-            node.address.to_string() == text
-                || (text.len() >= 4 && node.id.as_str().starts_with(text))
-        };
+        let fits =
+            |node: &&Node| node.address.to_string() == text || (text.len() >= 4 && node.id.as_str().starts_with(text));
         let found: Vec<&Node> = self.nodes().filter(fits).collect();
         match found.as_slice() {
             [node] => Ok(node),
-            several => Err(several
-                .iter()
-                .map(|node| format!("{} ({})", node.id, node.address))
-                .collect()),
+            several => Err(several.iter().map(|node| format!("{} ({})", node.id, node.address)).collect()),
         }
     }
 }

@@ -21,12 +21,7 @@ const HOPS: usize = 64;
 
 impl Client {
     pub(crate) fn new(seed: &Address) -> Self {
-        Self {
-            dialer: Dialer::default(),
-            seed: seed.clone(),
-            links: BTreeMap::new(),
-            map: BTreeMap::new(),
-        }
+        Self { dialer: Dialer::default(), seed: seed.clone(), links: BTreeMap::new(), map: BTreeMap::new() }
     }
 
     /// Sends a command to whoever serves its key.
@@ -36,8 +31,7 @@ impl Client {
         let mut asking = false;
         for _ in 0..HOPS {
             if !self.links.contains_key(&to) {
-                self.links
-                    .insert(to.clone(), self.dialer.connect(&to).await?);
+                self.links.insert(to.clone(), self.dialer.connect(&to).await?);
             }
             let link = self.links.get_mut(&to).context("the connection")?;
             if asking {

@@ -30,12 +30,9 @@ pub(crate) use need_redis;
 
 /// Whether `redis-server` and `redis-cli` are there.
 pub(crate) fn installed() -> bool {
-    ["redis-server", "redis-cli"].iter().all(|program| {
-        Command::new(program)
-            .arg("--version")
-            .output()
-            .is_ok_and(|output| output.status.success())
-    })
+    ["redis-server", "redis-cli"]
+        .iter()
+        .all(|program| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()))
 }
 
 /// A running server.
@@ -57,20 +54,10 @@ impl Server {
             let ip: IpAddr = host.parse()?;
             let port = free_port(ip)?;
             let folder = tempfile::tempdir()?;
-            let mut all: Vec<String> = [
-                "--bind",
-                host,
-                "--port",
-                &port.to_string(),
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--daemonize",
-                "no",
-            ]
-            .map(str::to_owned)
-            .to_vec();
+            let mut all: Vec<String> =
+                ["--bind", host, "--port", &port.to_string(), "--save", "", "--appendonly", "no", "--daemonize", "no"]
+                    .map(str::to_owned)
+                    .to_vec();
             if settings.contains(&"--cluster-enabled") {
                 // On loopback the source of a connection is not the address that a server listens on, so nodes would learn a
                 // wrong one of each other.
@@ -84,12 +71,7 @@ impl Server {
             all.extend(settings.iter().map(|setting| (*setting).to_owned()));
             match spawn(&folder, &all) {
                 Ok(child) => {
-                    return Ok(Self {
-                        address: Address::new(host, port),
-                        child,
-                        folder,
-                        settings: all,
-                    });
+                    return Ok(Self { address: Address::new(host, port), child, folder, settings: all });
                 }
                 Err(error) => last = error.to_string(),
             }
@@ -101,14 +83,7 @@ impl Server {
     pub(crate) fn node(host: &str) -> Result<Self> {
         Self::start(
             host,
-            &[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "2000",
-                "--cluster-replica-validity-factor",
-                "0",
-            ],
+            &["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0"],
         )
     }
 
@@ -139,17 +114,10 @@ impl Server {
     /// What `redis-cli` prints for a command.
     pub(crate) fn cli(&self, words: &[&str]) -> Result<String> {
         let output = Command::new("redis-cli")
-            .args([
-                "-h",
-                &self.address.host,
-                "-p",
-                &self.address.port.to_string(),
-            ])
+            .args(["-h", &self.address.host, "-p", &self.address.port.to_string()])
             .args(words)
             .output()?;
-        Ok(String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned())
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 }
 
@@ -187,9 +155,7 @@ fn spawn(folder: &TempDir, settings: &[String]) -> Result<Child> {
 
 /// A port that is free now.
 fn free_port(ip: IpAddr) -> Result<u16> {
-    Ok(TcpListener::bind(SocketAddr::new(ip, 0))?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind(SocketAddr::new(ip, 0))?.local_addr()?.port())
 }
 
 /// What the toolbox printed, and how it ended.
@@ -203,19 +169,15 @@ pub(crate) struct Ran {
 impl Ran {
     /// The output as JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.out)
-            .unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 }
 
 /// Where the toolbox is: the example program beside the test programs.
 pub(crate) fn program() -> Result<PathBuf> {
     let tests = std::env::current_exe()?;
-    let program = tests
-        .parent()
-        .and_then(|deps| deps.parent())
-        .context("the target folder")?
-        .join("examples/regrow-redis");
+    let program =
+        tests.parent().and_then(|deps| deps.parent()).context("the target folder")?.join("examples/regrow-redis");
     anyhow::ensure!(
         program.exists(),
         "{} is not built: run `cargo build -p regrow-redis --examples`",
@@ -226,15 +188,8 @@ pub(crate) fn program() -> Result<PathBuf> {
 
 /// Runs the toolbox with nothing on its input.
 pub(crate) fn regrow(words: &[&str]) -> Result<Ran> {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = Command::new(program()?)
-        .args(words)
-        .stdin(Stdio::null())
-        .env_remove("REGROW_REDIS_PASSWORD")
-        .output()?;
+    let Output { status, stdout, stderr } =
+        Command::new(program()?).args(words).stdin(Stdio::null()).env_remove("REGROW_REDIS_PASSWORD").output()?;
     Ok(Ran {
         code: status.code().context("the toolbox was killed")?,
         out: String::from_utf8(stdout)?,
@@ -253,14 +208,10 @@ pub(crate) fn regrow_ok(words: &[&str]) -> Result<Ran> {
 pub(crate) fn whole(address: &Address) -> Result<()> {
     let entry = address.to_string();
     regrow_ok(&["check", &entry])?;
-    let output = Command::new("redis-cli")
-        .args(["--cluster", "check", &entry])
-        .output()?;
+    let output = Command::new("redis-cli").args(["--cluster", "check", &entry]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     anyhow::ensure!(
-        output.status.success()
-            && text.contains("[OK] All 16384 slots covered.")
-            && !text.contains("[WARNING]"),
+        output.status.success() && text.contains("[OK] All 16384 slots covered.") && !text.contains("[WARNING]"),
         "redis-cli finds:\n{text}"
     );
     Ok(())
@@ -275,19 +226,12 @@ pub(crate) struct Patience {
 impl Patience {
     /// A minute, which is far more than anything here takes.
     pub(crate) fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            end: Instant::now() + Duration::from_secs(60),
-        }
+        Self { what, end: Instant::now() + Duration::from_secs(60) }
     }
 
     /// An error when it is over.
     pub(crate) fn or_fail(&self) -> Result<()> {
-        anyhow::ensure!(
-            Instant::now() < self.end,
-            "not within a minute: {}",
-            self.what
-        );
+        anyhow::ensure!(Instant::now() < self.end, "not within a minute: {}", self.what);
         Ok(())
     }
 }
