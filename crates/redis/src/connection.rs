@@ -170,6 +170,11 @@ impl Connection {
         self.peer
     }
 
+    /// The socket, with bytes that came after the last answer.
+    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
+        (self.stream, self.input)
+    }
+
     /// Changes the deadline of each exchange.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;

@@ -15,6 +15,7 @@ pub mod info;
 pub mod plan;
 pub mod rdb;
 pub mod rebuild;
+pub mod replication;
 pub mod resp;
 pub mod slot;
 pub mod slot_set;
