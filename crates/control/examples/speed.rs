@@ -65,9 +65,8 @@ backend {{ name }}
 
 /// A spec with so many services of one group each.
 fn spec(services: usize, size: usize) -> regrow_control::apply::Resolved {
-    let all = |each: &dyn Fn(usize) -> String| {
-        format!("{{{}}}", (0..services).map(each).collect::<Vec<_>>().join(", "))
-    };
+    let all =
+        |each: &dyn Fn(usize) -> String| format!("{{{}}}", (0..services).map(each).collect::<Vec<_>>().join(", "));
     let text = SPEC.replace("SERVICES", &all(&|n| format!("s{n}: {{checks: [{{tcp: true}}]}}"))).replace(
         "GROUPS",
         &all(&|n| {
@@ -179,7 +178,8 @@ fn plan() -> (f64, f64) {
             reconciler.input(input, now);
         }
     }
-    let healthy: usize = reconciler.view().services.keys().map(|service| reconciler.view().healthy(service).count()).sum();
+    let healthy: usize =
+        reconciler.view().services.keys().map(|service| reconciler.view().healthy(service).count()).sum();
     assert_eq!(healthy, 10_000, "all instances are up before anything is measured");
     measure(|| {
         let plan = reconciler.plan(now);
