@@ -1,7 +1,7 @@
 //! Measures the machine on a simulated network: how soon deaths are known, false alarms under loss, bytes
 //! sent, large restarts. Prints Markdown tables.
 //!
-//! `cargo run --release -p regrow-gossip --example measure -- deaths|alarms|bytes|restarts [COUNT]`
+//! `cargo run --release -p regrow-gossip --example measure -- deaths|alarms|bytes|restarts|memory [COUNT]`
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "prints its tables")]
 
@@ -10,7 +10,7 @@ mod sim;
 
 use std::time::Duration;
 
-use regrow_gossip::{Change, Config, Event};
+use regrow_gossip::{Change, Config, Event, Input};
 use sim::{Sim, address, config};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -23,9 +23,10 @@ fn main() {
         "deaths" => deaths(count.unwrap_or(50)),
         "alarms" => alarms(count.unwrap_or(50)),
         "bytes" => bytes(count.unwrap_or(100)),
+        "memory" => memory(count.unwrap_or(10_000)),
         "restarts" => restarts(count.unwrap_or(1000)),
         _ => {
-            eprintln!("usage: measure deaths|alarms|bytes|restarts [COUNT]");
+            eprintln!("usage: measure deaths|alarms|bytes|restarts|memory [COUNT]");
             std::process::exit(2);
         }
     }
@@ -167,4 +168,31 @@ fn restarts(count: usize) {
         println!("| {count} | {share} % restart at once | {took} |");
         sim.run(30 * SECOND);
     }
+}
+
+/// Memory of one machine that knows `count` members, news told: resident bytes with it less those without.
+fn memory(count: usize) {
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
+    };
+    let before = resident();
+    let mut sim = Sim::new(5);
+    let id = sim.start(config("n0", address(0)), None);
+    for n in 1..count {
+        let alive = regrow_gossip::wire::Alive {
+            incarnation: 1,
+            node: format!("node-{n}.example.internal"),
+            address: address(n),
+            meta: regrow_gossip::wire::encode_tags(&[("role".to_owned(), "web".to_owned())].into()),
+            versions: vec![1, 5, 2, 2, 5, 5],
+        };
+        sim.feed(id, Input::Packet { from: address(n), bytes: alive.encode() });
+        sim.nodes[id].events.clear();
+    }
+    let after = resident();
+    println!("| members | resident MiB | bytes per member |");
+    println!("|---|---|---|");
+    let grown = after - before;
+    println!("| {count} | {:.1} | {} |", grown as f64 / f64::from(1 << 20), grown / count as u64);
 }

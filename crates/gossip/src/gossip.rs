@@ -26,7 +26,9 @@ use crate::wire::{Alive, COMPOUND_PART_BYTES, StateCode, encode_tags, join_compo
 /// Versions that we speak: memberlist 1 to 5, speaking 2; Serf 2 to 5, speaking 5. As Serf's agent.
 pub(crate) const VERSIONS: [u8; 6] = [1, 5, 2, 2, 5, 5];
 
-/// A tick that comes this late means that we were asleep, not that everybody else was.
+/// A tick that comes this late means that we were held up, not that everybody else was.
+const LATE: Duration = Duration::from_millis(200);
+/// Held up for so long is told, and makes us trust ourselves less.
 const PAUSE: Duration = Duration::from_millis(1500);
 /// How much worse we think of our own health after a sleep.
 const PAUSE_AWARENESS: u32 = 2;
@@ -249,11 +251,14 @@ impl Gossip {
     /// When we slept (stopped process, suspended machine, starved of CPU), the packets that would have
     /// refuted our suspicions were not read meanwhile: every deadline moves by the time slept.
     fn notice_pause(&mut self) {
-        let Some(late) = self.timers.first().map(|due| self.now.since(due)).filter(|late| *late >= PAUSE) else {
+        let Some(late) = self.timers.first().map(|due| self.now.since(due)).filter(|late| *late >= LATE) else {
             return;
         };
         self.timers.shift(late);
         self.members.iter_mut().filter_map(|record| record.suspicion.as_mut()).for_each(|s| s.shift(late));
+        if late < PAUSE {
+            return;
+        }
         self.worsen(PAUSE_AWARENESS);
         self.emit(Event::Paused { millis: u64::try_from(late.as_millis()).unwrap_or(u64::MAX) });
     }

@@ -214,3 +214,20 @@ fn three_of_two_kinds() {
     node.feed(Input::ForceLeave { name: "serf".to_owned(), prune: false });
     node.until("all see it left", |node| node.status("serf") == Some("left") && second.sees("serf", "left", &[]));
 }
+
+/// Shows that our answer to Serf's name conflict query makes the second of two agents with one name give up,
+/// and that we stay with the first.
+#[test]
+fn of_two_serfs_with_one_name_the_second_gives_up() {
+    let test = "of_two_serfs_with_one_name_the_second_gives_up";
+    let Some(first) = Serf::start(test, "serf", 2, &[]) else { return };
+    let mut node = Node::new("ours", 1, |_| {});
+    join(&mut node, &first);
+    let Some(mut second) = Serf::start(test, "serf", 3, &[]) else { return };
+    let target = node.address.to_string();
+    node.during(second.command(&["join", &target]));
+    node.until("the second gives up", |_| second.has_ended() || second.log().contains("minority in name conflict"));
+    assert!(!first.log().contains("minority in name conflict"), "{}", first.log());
+    let known = node.gossip.member("serf").expect("member");
+    assert_eq!((known.address, known.status.as_str()), (first.address, "alive"));
+}

@@ -244,6 +244,11 @@ impl Serf {
         std::fs::read_to_string(self.folder.path().join("stdout")).unwrap_or_default()
     }
 
+    /// Whether its process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("waited").is_some()
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
