@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use regrow_store::{
-    AutoCompaction, CompactRequest, DeleteRangeRequest, Engine, Error, Event, EventKind, HashRequest, Options,
-    PutRequest, RangeRequest, Revision, Store, WatchItem, WatchRequest,
+    AutoCompaction, CompactRequest, DeleteRangeRequest, Engine, Error, Event, EventKind, HashRequest,
+    LeaseGrantRequest, LeaseId, LeaseTimeToLiveRequest, Options, PutRequest, RangeRequest, Revision, Store, WatchItem,
+    WatchRequest,
     disk::sim::{Fault, Random, SimDisk},
 };
 
@@ -24,10 +25,32 @@ fn open_with(disk: &SimDisk, options: Options) -> Result<Engine, Error> {
 /// One write: of which key, when, and the value (none: deleted).
 type Acknowledged = (Revision, Bytes, Option<Bytes>);
 
+/// Seeds to try, from that in the environment on: so a failure can be repeated, and other seeds be tried.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let first = std::env::var("REGROW_STORE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    first..first + count
+}
+
+/// Checks that keys and leases know each other, and that there are so many leases.
+async fn verify_leases(engine: &Engine, what: &str) {
+    let mut of_keys: std::collections::BTreeMap<LeaseId, Vec<Bytes>> = Default::default();
+    for kv in engine.range(RangeRequest::prefix("")).await.expect("range").kvs {
+        if kv.lease != LeaseId::NONE {
+            of_keys.entry(kv.lease).or_default().push(kv.key);
+        }
+    }
+    for id in engine.leases().await.expect("leases").leases {
+        let lease = engine.lease_time_to_live(LeaseTimeToLiveRequest { id, keys: true }).await.expect("in force");
+        assert_eq!(lease.keys, of_keys.remove(&id).unwrap_or_default(), "{what}: {id}");
+    }
+    assert!(of_keys.is_empty(), "{what}: leases that are lost: {of_keys:?}");
+}
+
 /// Writes until an error comes, compacting now and then; returns what was acknowledged.
 async fn write(engine: Engine, seed: u64, most: usize) -> (Vec<Acknowledged>, Option<Error>) {
     let mut random = Random::new(seed);
     let mut done = Vec::new();
+    let mut lease = LeaseId::NONE;
     while done.len() < most {
         // Each writer has keys of its own, so that it knows what a key is.
         let key = Bytes::from(format!("{seed}/{}", random.below(8)));
@@ -41,14 +64,22 @@ async fn write(engine: Engine, seed: u64, most: usize) -> (Vec<Acknowledged>, Op
                     Err(error) => Err(error),
                 }
             }
-            1..4 => match engine.delete_range(DeleteRangeRequest::key(key.clone())).await {
+            1 => match engine.lease_grant(LeaseGrantRequest { ttl: 1000, id: LeaseId::NONE }).await {
+                Ok(granted) => {
+                    lease = granted.id;
+                    continue;
+                }
+                Err(error) => Err(error),
+            },
+            2..5 => match engine.delete_range(DeleteRangeRequest::key(key.clone())).await {
                 Ok(response) if response.deleted == 0 => continue,
                 Ok(response) => Ok((response.revision, key, None)),
                 Err(error) => Err(error),
             },
             _ => {
                 let value = Bytes::from(vec![random.below(256) as u8; random.below(600) as usize]);
-                let put = engine.put(PutRequest::new(key.clone(), value.clone())).await;
+                let lease = if random.below(3) == 0 { lease } else { LeaseId::NONE };
+                let put = engine.put(PutRequest { lease, ..PutRequest::new(key.clone(), value.clone()) }).await;
                 put.map(|response| (response.revision, key, Some(value)))
             }
         };
@@ -133,7 +164,7 @@ fn runtime() -> tokio::runtime::Runtime {
 /// what is left opens.
 #[test]
 fn power_loss_loses_nothing_acknowledged() {
-    for seed in 0..150 {
+    for seed in seeds(150) {
         runtime().block_on(async {
             let mut random = Random::new(seed);
             let mut disk = SimDisk::default();
@@ -148,6 +179,7 @@ fn power_loss_loses_nothing_acknowledged() {
                 }
                 disk = disk.after_crash(&mut random);
                 let engine = open_with(&disk, options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+                verify_leases(&engine, &what).await;
                 // What was found once is durable, acknowledged or not.
                 acknowledged.extend(verify(&engine, &acknowledged, &what).await);
             }
