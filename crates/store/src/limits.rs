@@ -54,6 +54,9 @@ pub const FRAME_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// With 256-byte values this keeps a node with 1,000,000 keys below etcd's memory, and reads need no system call.
 pub const INLINE_BYTES_MAX: usize = 512;
 
+/// Time that housekeeping leaves to others between two holds of the index lock.
+pub const STEP_PAUSE: Duration = Duration::from_micros(50);
+
 /// Keys visited under one hold of the index lock, by reads and by housekeeping.
 pub const SCAN_KEYS: usize = 512;
 
@@ -63,8 +66,9 @@ pub const HISTORY_BYTES: usize = 1024 * 1024;
 /// Batches that wait for one slow watcher before it falls back to reading history.
 pub const WATCH_QUEUE_BATCHES: usize = 64;
 
-/// Events that wait for one slow watcher before it falls back to reading history.
-pub const WATCH_QUEUE_EVENTS: usize = 4096;
+/// Bytes of events that wait for one slow watcher before it falls back to reading history. Watchers of the same keys
+/// share them.
+pub const WATCH_QUEUE_BYTES: usize = 1024 * 1024;
 
 /// Watches open at once on one engine.
 pub const WATCHES_MAX: usize = 1_000_000;

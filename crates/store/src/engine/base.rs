@@ -43,7 +43,7 @@ pub(crate) fn renew(shared: &Shared, pruned: i64, pause: impl Fn() -> bool) -> R
     let written = write_base(shared, &plan, &pause);
     match written {
         Ok(Some((data, bytes))) => {
-            relocate(shared, &plan, &data, bytes)?;
+            relocate(shared, &plan, &data, bytes, &pause)?;
             remove(shared, &plan, bytes)?;
             Ok(true)
         }
@@ -195,13 +195,14 @@ impl Output {
     }
 }
 
-/// Lets the index point to the new file.
-fn relocate(shared: &Shared, plan: &Plan, data: &Arc<DataFile>, bytes: u64) -> Result<()> {
+/// Lets the index point to the new file. Goes on when told to stop: the next start would find it done anyway.
+fn relocate(shared: &Shared, plan: &Plan, data: &Arc<DataFile>, bytes: u64, pause: &impl Fn() -> bool) -> Result<()> {
     let id = base_file_id(plan.upto);
     write(&shared.index).files.insert(id, data.clone());
     let mut reader = FrameReader::new(data.clone(), FILE_HEAD, bytes, Some(1));
     while let Some((at, payload)) = reader.expect()? {
         for some in Records::new(payload).collect::<Vec<_>>().chunks(SCAN_KEYS) {
+            pause();
             let mut index = write(&shared.index);
             for record in some.iter().flatten() {
                 if let (Record::Put(put), place) = record {

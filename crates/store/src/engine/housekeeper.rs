@@ -1,10 +1,10 @@
 //! What is done beside the writer, in small steps: giving up old versions, renewing the base, and filling the next
 //! log segment with zeros.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use super::{base, log::Spare, shared::Shared, signal::write};
-use crate::limits::SCAN_KEYS;
+use crate::limits::{SCAN_KEYS, STEP_PAUSE};
 
 /// How long a base that could not be written waits.
 const RETRY: Duration = Duration::from_secs(5);
@@ -14,6 +14,8 @@ pub(crate) fn run(shared: &Arc<Shared>, spare: &Spare) {
     let signal = &shared.housekeeping;
     let pause = || {
         spare.prepare(&*shared.disk, shared.options.segment_bytes);
+        // A lock that is let go and taken at once would not be seen free by a writer that waits for it.
+        thread::sleep(STEP_PAUSE);
         !signal.is_stopped()
     };
     loop {

@@ -24,6 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
+        atomic::Ordering,
         mpsc::{Sender, channel},
     },
     thread::{self, JoinHandle},
@@ -236,8 +237,11 @@ impl Store for Engine {
             let revision = self.send(0, |reply| Command::Compact(request.revision, reply)).await?;
             if request.physical {
                 let mut pruned = self.0.shared.pruned.subscribe();
-                let done = pruned.wait_for(|pruned| *pruned >= request.revision.0).await;
-                done.map_err(|_| Error::Closed)?;
+                let closed = || self.0.shared.closed.load(Ordering::Acquire);
+                let done = pruned.wait_for(|pruned| *pruned >= request.revision.0 || closed()).await;
+                if done.map_err(|_| Error::Closed).map(|pruned| *pruned)? < request.revision.0 {
+                    return Err(Error::Closed);
+                }
             }
             Ok(CompactResponse { revision })
         })

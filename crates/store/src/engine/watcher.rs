@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     BoxFuture, Error, Event, EventKind, KeyRange, Result, Revision, Watch, WatchItem, WatchRequest, WatchSource,
-    limits::{WATCH_QUEUE_BATCHES, WATCH_QUEUE_EVENTS, WATCHES_MAX},
+    limits::{WATCH_QUEUE_BATCHES, WATCH_QUEUE_BYTES, WATCHES_MAX},
 };
 
 /// All watchers, by what they watch.
@@ -29,6 +29,12 @@ pub(crate) struct Watchers {
     pub(crate) told: usize,
 }
 
+/// The events of one batch for all who watch the same keys; at least one.
+struct Batch {
+    events: Vec<Event>,
+    bytes: usize,
+}
+
 /// What the writer leaves for one watcher.
 #[derive(Default)]
 pub(crate) struct Watcher {
@@ -38,8 +44,9 @@ pub(crate) struct Watcher {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Arc<Vec<Event>>>,
-    events: usize,
+    queue: VecDeque<Arc<Batch>>,
+    /// Of the batches in the queue.
+    bytes: usize,
     /// The first revision that is not in the queue and must be read from history; `None` while keeping up.
     lag: Option<i64>,
     /// Progress is to be told.
@@ -105,17 +112,18 @@ impl Watchers {
 
 fn push(members: &[Arc<Watcher>], events: Vec<Event>) {
     let first = events[0].kv.mod_revision.0;
-    let events = Arc::new(events);
+    let size = |event: &Event| event.kv.key.len() + event.kv.value.len() + size_of::<Event>();
+    let batch = Arc::new(Batch { bytes: events.iter().map(size).sum(), events });
     for watcher in members {
         let mut state = lock(&watcher.state);
         if state.lag.is_none() {
             // One batch always fits, so that a large one is not read from disk by everybody.
-            let full = state.queue.len() >= WATCH_QUEUE_BATCHES || state.events >= WATCH_QUEUE_EVENTS;
+            let full = state.queue.len() >= WATCH_QUEUE_BATCHES || state.bytes >= WATCH_QUEUE_BYTES;
             if full {
                 state.lag = Some(first);
             } else {
-                state.events += events.len();
-                state.queue.push_back(events.clone());
+                state.bytes += batch.bytes;
+                state.queue.push_back(batch.clone());
                 drop(state);
                 watcher.notify.notify_one();
             }
@@ -158,7 +166,7 @@ struct EngineWatch {
 }
 
 enum Work {
-    Batch(Arc<Vec<Event>>),
+    Batch(Arc<Batch>),
     Lag(i64),
     Progress,
     Closed,
@@ -169,7 +177,7 @@ impl EngineWatch {
     fn work(&mut self) -> Work {
         let mut state = lock(&self.watcher.state);
         if let Some(batch) = state.queue.pop_front() {
-            state.events -= batch.len();
+            state.bytes -= batch.bytes;
             return Work::Batch(batch);
         }
         let told = std::mem::take(&mut state.progress) && self.request.progress_notify;
@@ -186,8 +194,8 @@ impl EngineWatch {
         loop {
             match self.work() {
                 Work::Batch(batch) => {
-                    let last = batch.last().map_or(0, |event| event.kv.mod_revision.0);
-                    let events: Vec<Event> = batch.iter().filter(|event| self.wants(event)).cloned().collect();
+                    let last = batch.events.last().map_or(0, |event| event.kv.mod_revision.0);
+                    let events: Vec<Event> = batch.events.iter().filter(|event| self.wants(event)).cloned().collect();
                     self.next = self.next.max(last + 1);
                     if let Some(item) = self.events(events)? {
                         return Ok(item);

@@ -72,6 +72,8 @@ impl Drop for End {
     fn drop(&mut self) {
         let watchers = lock(&self.0.watchers);
         self.0.closed.store(true, Ordering::Release);
+        // Whoever waits for housekeeping sees that it is over.
+        self.0.pruned.send_modify(|_| {});
         watchers.tell_all(true);
     }
 }
