@@ -1,7 +1,9 @@
 //! Instances: they start, outlive the agent, are found again, end, and are stopped.
 
-use crate::bench::{Bench, id, is_alive, kill, process, process_of, session, sh, shim_of, until};
+use crate::bench::{Bench, id, is_alive, kill, process, process_of, session, sh, shim_of, skipped, until};
 use regrow_model::Outcome;
+use regrow_model::process::Process;
+use regrow_model::spec::Limits;
 use std::time::Duration;
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -90,4 +92,64 @@ async fn a_killed_shim_takes_its_instance_along() {
     until(|| (!is_alive(child)).then_some(()), || "the child's end".to_owned()).await;
     bench.started("web-0", 2, process(&["sleep", "1000"])).await;
     bench.stop("web-0", 2, GRACE).await;
+}
+
+/// Shows that an instance has the user with all its groups, the folder, the limits and the environment that it is to
+/// have, and nothing else of the agent's.
+#[tokio::test]
+async fn surroundings() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("surroundings", "only root can start an instance as another user");
+    }
+    let mut bench = Bench::new();
+    let limits = Limits { open_files: Some(77), memory_mib: Some(512), file_size_mib: Some(1), ..Limits::default() };
+    let script = "id -un; id -Gn; pwd; ulimit -n; ulimit -v; ulimit -f; echo $NAME; echo $HOME; \
+                  env | cut -d= -f1 | grep -vx 'PATH\\|HOME\\|LANG\\|NAME\\|PWD\\|SHLVL\\|_'; readlink /proc/self/fd/0; echo end";
+    let instance = Process {
+        user: Some("nobody".to_owned()),
+        directory: "/usr".to_owned(),
+        environment: [("NAME".to_owned(), "value of it".to_owned())].into(),
+        limits,
+        ..sh(script)
+    };
+    bench.started("web-0", 1, instance).await;
+    bench.exited().await;
+    let all = bench.printed("web-0", "\"end\"").await;
+    let printed: Vec<String> = all
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|line| line["stream"] != "regrow")
+        .map(|line| line["line"].as_str().unwrap().to_owned())
+        .collect();
+    // `ulimit` counts memory in KiB and files in blocks of 512 bytes.
+    let expect =
+        ["nobody", "nogroup", "/usr", "77", "524288", "2048", "value of it", "/nonexistent", "/dev/null", "end"];
+    assert_eq!(printed, expect);
+}
+
+/// Shows that an instance that has ended while no agent was there, without a note, as behind a power cut, is found as
+/// gone; and that pids of another boot are nobody's.
+#[tokio::test]
+async fn after_a_power_cut() {
+    let mut bench = Bench::new();
+    let started = bench.started("web-0", 1, process(&["sleep", "1000"])).await;
+    let path = bench.data().join("instances/web-0/state.json");
+    let state = std::fs::read_to_string(&path).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(state.contains(boot.trim()));
+    bench.stop("web-0", 1, GRACE).await;
+    std::fs::remove_file(bench.data().join("instances/web-0/exit.json")).unwrap();
+    // As if the pids were given out again the same way: those of this very test.
+    let own = process_of(std::process::id()).unwrap();
+    let other = state
+        .replace(boot.trim(), "another-boot")
+        .replace(&started.pid.to_string(), &own.pid.to_string())
+        .replace(&started.start_ticks.to_string(), &own.start_ticks.to_string());
+    std::fs::write(&path, other).unwrap();
+    bench.reopen();
+    let found = bench.world().adopt().await;
+    assert_eq!((found.len(), found[0].process), (1, None));
+    let exit = found[0].exit.as_ref().unwrap();
+    assert_eq!((exit.code, exit.signal), (None, None));
+    bench.started("web-0", 2, process(&["sleep", "1000"])).await;
 }

@@ -1,6 +1,7 @@
 //! The world against real processes, files, sockets and HAProxy.
 
 mod bench;
+mod checks;
 mod disk;
 mod files;
 mod instances;
