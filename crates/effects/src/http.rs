@@ -80,7 +80,7 @@ async fn exchange(target: &Target) -> io::Result<Vec<u8>> {
     );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::with_capacity(1024);
-    while answer.len() < ANSWER_BYTES_MAX {
+    while answer.len() < ANSWER_BYTES_MAX && !is_complete(&answer) {
         match stream.read_buf(&mut answer).await {
             Ok(0) => break,
             Ok(_) => {}
@@ -90,6 +90,16 @@ async fn exchange(target: &Target) -> io::Result<Vec<u8>> {
         }
     }
     Ok(answer)
+}
+
+/// Whether the answer names its length and has come whole. Others end with their connection.
+fn is_complete(answer: &[u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|end| end == b"\r\n\r\n") else { return false };
+    let length = answer[..head].split(|byte| *byte == b'\n').find_map(|line| {
+        let (name, value) = std::str::from_utf8(line).ok()?.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+    });
+    length.is_some_and(|length| answer.len() - (head + 4) >= length)
 }
 
 fn judge(answer: &[u8]) -> (bool, String) {
@@ -141,6 +151,17 @@ mod tests {
         assert!(Target::url("http://name/a b\r\nX: y").is_err());
         assert_eq!(Target::endpoint("::1", 80, "x").unwrap().authority, "[::1]:80");
         assert_eq!(Target::endpoint("10.0.0.1", 80, "x").unwrap().path, "/x");
+    }
+
+    /// Shows when no more is waited for: never before the whole answer is there.
+    #[test]
+    fn complete() {
+        let whole = b"HTTP/1.1 200 OK\r\ncontent-LENGTH: 2\r\nA: b\r\n\r\nok";
+        assert!(is_complete(whole));
+        assert!((0..whole.len()).all(|length| !is_complete(&whole[..length])));
+        assert!(!is_complete(b"HTTP/1.1 200 OK\r\n\r\nok"));
+        assert!(!is_complete(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nok"));
+        assert!(!is_complete(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     }
 
     /// Shows which answers pass and what is quoted of the others; nothing that a server sends is trusted.
