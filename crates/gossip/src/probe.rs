@@ -48,6 +48,10 @@ pub(crate) struct Probe {
     incarnation: u32,
     aim: Aim,
     sent: Time,
+    /// How long a direct ack is given.
+    wait: Duration,
+    /// Whether it was pinged again.
+    again: bool,
     /// Whether others and TCP were tried.
     widened: bool,
     asked: usize,
@@ -160,6 +164,8 @@ impl Gossip {
             incarnation,
             aim,
             sent: self.now,
+            wait: self.direct_wait(name),
+            again: false,
             widened: false,
             asked: 0,
             expected_nacks: 0,
@@ -169,9 +175,7 @@ impl Gossip {
         };
         self.probes.insert(seq, probe);
         if matches!(aim, Aim::Round | Aim::Extra) {
-            let measured = self.position.median_rtt(name).map(|rtt| (rtt * DIRECT_ROUND_TRIPS).max(DIRECT_MIN));
-            let wait = measured.unwrap_or(self.config.probe_timeout).min(self.config.probe_timeout);
-            self.timers.set(self.now + wait, Timer::ProbeDirect(seq));
+            self.timers.set(self.now + self.direct_wait(name), Timer::ProbeDirect(seq));
         }
         let lasts = self.config.probe_deadline * (self.awareness + 1);
         self.timers.set(self.now + lasts, Timer::ProbeEnd(seq));
@@ -183,17 +187,26 @@ impl Gossip {
         }
     }
 
-    /// No direct ack: ask others, try TCP, and ping again and again until the deadline. A lost packet is
-    /// then nothing, and a dead node is found no later.
+    /// How long a direct ack is given.
+    fn direct_wait(&self, name: &str) -> Duration {
+        let measured = self.position.median_rtt(name).map(|rtt| (rtt * DIRECT_ROUND_TRIPS).max(DIRECT_MIN));
+        measured.unwrap_or(self.config.probe_timeout).min(self.config.probe_timeout)
+    }
+
+    /// No direct ack: ping again and again until the deadline, ask others, try TCP. A lost packet is then
+    /// nothing, and a dead node is found no later. Extra probes, which are many, ask others only when the
+    /// second ping has no ack either.
     pub(crate) fn on_probe_direct(&mut self, seq: u32) {
-        let Some(probe) = self.probes.get(&seq) else { return };
-        let (name, address, widened) = (probe.name.clone(), probe.address, probe.widened);
-        if probe.sent < self.now {
-            let ping = Ping { seq, node: name.clone(), brief: true, ..Ping::default() };
-            self.send(address, ping.encode());
-        }
-        self.timers.set(self.now + PING_AGAIN, Timer::ProbeDirect(seq));
-        if !widened {
+        let Some(probe) = self.probes.get_mut(&seq) else { return };
+        let first = !probe.again;
+        probe.again = true;
+        let (name, address, wait) = (probe.name.clone(), probe.address, probe.wait);
+        let spare_others = first && probe.aim == Aim::Extra;
+        let widen = !probe.widened && !spare_others;
+        let ping = Ping { seq, node: name.clone(), brief: true, ..Ping::default() };
+        self.send(address, ping.encode());
+        self.timers.set(self.now + if first { wait } else { PING_AGAIN }, Timer::ProbeDirect(seq));
+        if widen {
             self.widen(seq, name, address);
         }
     }
@@ -405,8 +418,9 @@ impl Gossip {
             Aim::Extra => {}
         }
         self.on_suspect_answered(&probe.name);
-        // Once others were asked, the ack may have come through them, and says nothing of the way there.
-        if !probe.widened
+        // The ack of a second ping, or one that came through others, does not tell the time of a round trip.
+        if !probe.again
+            && !probe.widened
             && let Ok(coordinate) = Coordinate::decode_payload(&ack.payload)
         {
             let rtt = self.now.since(probe.sent);
@@ -437,8 +451,9 @@ impl Gossip {
     pub(crate) fn probe_urgently(&mut self, name: &str) {
         self.start_probe(name, Aim::Extra);
         let found = self.probes.iter().find(|(_, p)| p.name == name && matches!(p.aim, Aim::Extra | Aim::Round));
-        if let Some(seq) = found.map(|(seq, _)| *seq) {
-            self.on_probe_direct(seq);
+        if let Some((seq, probe)) = found.filter(|(_, probe)| !probe.widened) {
+            let (seq, address) = (*seq, probe.address);
+            self.widen(seq, name.to_owned(), address);
         }
     }
 }
