@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use regrow_store::{
     AutoCompaction, CompactRequest, Compare, CompareOp, CompareTarget, Engine, Error, EventKind, HashRequest, KeyValue,
-    Op, Options, PutRequest, RangeRequest, Revision, Store, TxnRequest, WatchItem, WatchRequest,
+    Op, OpResponse, Options, PutRequest, RangeRequest, Revision, Store, TxnRequest, WatchItem, WatchRequest,
     disk::sim::{Random, SimDisk},
 };
 
@@ -85,6 +85,18 @@ async fn read(engine: Engine, over: Arc<AtomicBool>, seed: u64) {
                 Err(Error::Compacted { compacted, .. }) => assert!(compacted > revision),
                 Err(error) => panic!("{error}"),
             }
+        }
+        // The same twice in one transaction that only reads.
+        let past = Op::Range(RangeRequest { revision: Revision((now.revision.0 - 3).max(1)), ..all() });
+        let request = TxnRequest { success: vec![past.clone(), past], ..TxnRequest::default() };
+        match engine.txn(request).await.map(|response| response.responses) {
+            Ok(responses) => {
+                let [OpResponse::Range(one), OpResponse::Range(two)] = &responses[..] else { panic!("{responses:?}") };
+                assert!([0, ACCOUNTS as i64 * EACH].contains(&sum(&one.kvs)), "{one:?}");
+                assert_eq!(one, two);
+            }
+            Err(Error::Compacted { .. }) => {}
+            Err(error) => panic!("{error}"),
         }
         match engine.hash(HashRequest { revision: now.revision }).await {
             Ok(_) | Err(Error::Compacted { .. }) => {}

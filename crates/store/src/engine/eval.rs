@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{
     index::{Index, Key, Version},
     scan::{Found, Scan, get},
-    shared::Shared,
+    shared::{Pin, Shared},
     signal::{lock, read, write},
 };
 use crate::{
@@ -29,6 +29,8 @@ pub(crate) struct Evaluation<'a> {
     /// Where the store was before.
     base: i64,
     pub(crate) changes: Vec<Change>,
+    /// Old revisions that are read.
+    pins: Vec<Pin<'a>>,
 }
 
 /// Which way a transaction goes. Decided before anything is done, for those within as well, as in etcd.
@@ -41,7 +43,7 @@ impl<'a> Evaluation<'a> {
     /// For the writer, `base` is where the store is with all that is being written. A reader passes a pinned
     /// revision, and only operations that change nothing.
     pub(crate) fn new(shared: &'a Shared, base: i64) -> Self {
-        Self { shared, base, changes: Vec::new() }
+        Self { shared, base, changes: Vec::new(), pins: Vec::new() }
     }
 
     /// Does an operation. After an error `changes` are to be undone.
@@ -121,9 +123,14 @@ impl<'a> Evaluation<'a> {
     }
 
     /// What etcd checks of all operations before it does the first.
-    fn check(&self, op: &Op, plan: Option<&Plan>) -> Result<()> {
+    fn check(&mut self, op: &Op, plan: Option<&Plan>) -> Result<()> {
         match op {
-            Op::Range(request) => self.shared.readable(request.revision.0, self.base).map(drop),
+            Op::Range(request) => {
+                if request.revision.0 > 0 {
+                    self.pins.push(self.shared.hold(request.revision.0));
+                }
+                self.shared.readable(request.revision.0, self.base).map(drop)
+            }
             Op::Put(request) => {
                 if request.ignore_value || request.ignore_lease {
                     let index = read(&self.shared.index);

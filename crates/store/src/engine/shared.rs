@@ -96,16 +96,19 @@ impl Shared {
 
     /// Keeps a revision (0: now) readable while the pin lives.
     pub(crate) fn pin(&self, rev: i64) -> Result<Pin<'_>> {
-        let (pin, current) = {
-            let mut pins = lock(&self.pins);
-            let current = self.revision();
-            let rev = if rev <= 0 { current } else { rev };
-            *pins.entry(rev).or_insert(0) += 1;
-            (Pin { shared: self, rev, current }, current)
-        };
-        // Checked after the pin is set, so that housekeeping either sees the pin or has moved `compacted` before.
-        self.readable(rev, current)?;
+        let pin = self.hold(rev);
+        self.readable(rev, pin.current)?;
         Ok(pin)
+    }
+
+    /// The same before it is known whether the revision is readable. To be checked afterwards: then housekeeping has
+    /// either seen the pin, or has moved `compacted` before.
+    pub(crate) fn hold(&self, rev: i64) -> Pin<'_> {
+        let mut pins = lock(&self.pins);
+        let current = self.revision();
+        let rev = if rev <= 0 { current } else { rev };
+        *pins.entry(rev).or_insert(0) += 1;
+        Pin { shared: self, rev, current }
     }
 
     /// The revision below which versions may be given up.
