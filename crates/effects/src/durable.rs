@@ -66,6 +66,13 @@ pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Makes a folder with all that lead to it, each durable in the one above.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(path)?;
+    missing.iter().rev().try_for_each(|folder| sync_folder_of(folder))
+}
+
 /// Removes a file; that it is not there is no error.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

@@ -56,11 +56,13 @@ pub(crate) fn boot() -> String {
 /// How a process takes a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takes {
-    /// It has a handler, or blocks the signal and asks for it in its own way: it comes through.
+    /// It has a handler.
     Handles,
+    /// It blocks it: for good, and it asks for it in its own way (signalfd(2)), or for the moment that a library needs.
+    Blocks,
     /// It ignores it: it is lost.
     Ignores,
-    /// It has nothing: the kernel's default happens.
+    /// It has nothing: the kernel's default happens. A program whose only thread sits in sigwait(3) looks the same.
     Default,
 }
 
@@ -72,10 +74,11 @@ pub(crate) fn takes(pid: u32, signal: i32) -> Option<Takes> {
         let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
         Some(u64::from_str_radix(mask.trim(), 16).ok()? & bit != 0)
     };
-    Some(match (has("SigIgn:")?, has("SigCgt:")? || has("SigBlk:")?) {
-        (true, _) => Takes::Ignores,
-        (false, true) => Takes::Handles,
-        (false, false) => Takes::Default,
+    Some(match (has("SigCgt:")?, has("SigIgn:")?, has("SigBlk:")?) {
+        (true, _, _) => Takes::Handles,
+        (false, true, _) => Takes::Ignores,
+        (false, false, true) => Takes::Blocks,
+        (false, false, false) => Takes::Default,
     })
 }
 

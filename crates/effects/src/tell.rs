@@ -19,6 +19,9 @@ use tokio::time::Instant;
 const HANDLER_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Time between two looks for the handler.
 const HANDLER_LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Looks in a row that must find a signal blocked, before it counts as blocked for good: libraries block all signals
+/// for microseconds, and one sent just then kills as soon as that is over.
+const BLOCKED_LOOKS: u32 = 4;
 
 /// Tells; gives how, for people.
 pub(crate) async fn tell(instances: &Instances, tell: &Tell, directory: &str) -> Result<String, WorldError> {
@@ -75,8 +78,16 @@ async fn by_signal(
 /// started gets the time to make a handler: HAProxy's master ignores SIGUSR2 until some time after its worker serves.
 async fn wait_for_handler(instance: &InstanceId, process: ProcessId, signal: Signal) -> Result<(), WorldError> {
     let begun_at = Instant::now();
-    while let Some(takes @ (Takes::Ignores | Takes::Default)) = proc::takes(process.pid, signal as i32) {
-        if takes == Takes::Default && !kills(signal) {
+    let mut blocked = 0;
+    loop {
+        let takes = match proc::takes(process.pid, signal as i32) {
+            Some(Takes::Default) if !kills(signal) => return Ok(()),
+            // One that is gone is found to be by the sending.
+            Some(Takes::Handles) | None => return Ok(()),
+            Some(takes) => takes,
+        };
+        blocked = if takes == Takes::Blocks { blocked + 1 } else { 0 };
+        if blocked == BLOCKED_LOOKS {
             return Ok(());
         }
         if begun_at.elapsed() >= HANDLER_WAIT_MAX {
@@ -93,7 +104,6 @@ async fn wait_for_handler(instance: &InstanceId, process: ProcessId, signal: Sig
         }
         tokio::time::sleep(HANDLER_LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 /// Whether a signal's default is the end of the process, and no handler can be asked for: SIGKILL and SIGSTOP are

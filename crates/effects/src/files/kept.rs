@@ -57,7 +57,7 @@ impl Kept {
         }
         let coming = sets(template).join(format!("{digest}.new"));
         let _ = fs::remove_dir_all(&coming);
-        fs::create_dir_all(&coming).map_err(cannot("create", &coming))?;
+        durable::create_folder(&coming).map_err(cannot("create", &coming))?;
         let written = Kept::write(&coming, digest, files).and_then(|members| {
             let _ = fs::remove_dir_all(&folder);
             fs::rename(&coming, &folder)
@@ -127,7 +127,7 @@ pub(super) fn mark(template: &Path, change: impl FnOnce(&mut Marks)) -> Result<(
     let path = template.join("marks.json");
     let mut marks: Marks = durable::read_json(&path).unwrap_or_default();
     change(&mut marks);
-    fs::create_dir_all(template).map_err(cannot("create", template))?;
+    durable::create_folder(template).map_err(cannot("create", template))?;
     durable::write_json(&path, &marks).map_err(cannot("write", &path))
 }
 

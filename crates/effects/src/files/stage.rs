@@ -19,10 +19,11 @@ pub(super) struct Staged {
 impl Staged {
     /// Writes the files, each under its own name where that is unique in the set.
     pub(super) fn new(template: &Path, digest: Digest, files: &[File]) -> Result<Staged, WorldError> {
-        let folder = template.join("staged").join(digest.to_string());
+        let all = template.join("staged");
+        let folder = all.join(digest.to_string());
         let staged = Staged { paths: names(files).into_iter().map(|name| folder.join(name)).collect(), folder };
-        // What a crash left there before.
-        let _ = fs::remove_dir_all(&staged.folder);
+        // What a crash left there before; one set of a template is staged at a time.
+        let _ = fs::remove_dir_all(all);
         fs::create_dir_all(&staged.folder).map_err(cannot("create", &staged.folder))?;
         for (file, path) in files.iter().zip(&staged.paths) {
             fs::write(path, file.content.as_bytes()).map_err(cannot("write", path))?;

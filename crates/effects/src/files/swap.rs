@@ -133,7 +133,7 @@ impl Waiting {
 fn prepare(kept: &Kept, number: usize, member: &Member, path: &Path) -> Result<(), WorldError> {
     let content = kept.content(number)?;
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(cannot("create", folder))?;
+        durable::create_folder(folder).map_err(cannot("create", folder))?;
     }
     // Never through what somebody else may have put there.
     durable::remove(path).map_err(cannot("remove", path))?;

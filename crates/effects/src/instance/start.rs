@@ -175,8 +175,10 @@ impl Reaper {
 impl Drop for Reaper {
     fn drop(&mut self) {
         let Some(mut child) = self.0.take() else { return };
+        // Without a runtime the agent is at its end, and so is the zombie.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let Ok(pidfd) = Pidfd::of_child(child.id()) else { return };
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             pidfd.ended().await;
             let _ = child.try_wait();
         });

@@ -91,6 +91,8 @@ pub(super) async fn stop(watched: &Watched, incarnation: u64, manner: Manner) ->
             return Ok(exit);
         }
     }
+    // Without it the shim is not polite any more, whatever its clock says.
+    let _ = crate::durable::remove(&watched.folder.stop_file());
     if watched.state.alive().is_some() {
         crate::signal::send_group(process, Signal::SIGKILL).map_err(|source| cannot(Signal::SIGKILL, source))?;
     }

@@ -5,9 +5,9 @@ use super::line::{self, Splitter, Tail};
 use crate::durable::Reserved;
 use crate::error::{error, io_error};
 use crate::instance::record::{Answer, Ended, Folder, Launch, Order, State, now};
+use regrow_model::limits;
 use regrow_model::observed::{WorldError, WorldErrorKind};
 use regrow_model::process::{Exit, ProcessId};
-use regrow_model::{Time, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus};
@@ -153,8 +153,8 @@ impl Holder {
             }
         }
         let at = now();
-        let polite_until = self.folder.polite_until(self.incarnation);
-        if polite_until.is_none() {
+        let polite = self.is_polite();
+        if !polite {
             // Its process is a zombie until it is asked for, so the group's id is still its own.
             end_group(self.process);
         }
@@ -172,8 +172,8 @@ impl Holder {
             self.note(&format!("cannot note its end: {source}"));
         }
         self.drain(STDOUT);
-        if let Some(until) = polite_until {
-            self.wait_for_leftovers(until);
+        if polite {
+            self.wait_for_leftovers();
         }
         end_group_if_there(self.process);
         if let Some(own) = crate::proc::own() {
@@ -252,9 +252,14 @@ impl Holder {
         }
     }
 
-    /// Leaves what outlived the process in peace until `until`, as long as there is any.
-    fn wait_for_leftovers(&mut self, until: Time) {
-        while now() < until && !reap(self.process).none_left {
+    /// Whether a stop is under way, and its grace not over. The agent takes the file away when it is.
+    fn is_polite(&self) -> bool {
+        self.folder.polite_until(self.incarnation).is_some_and(|until| now() < until)
+    }
+
+    /// Leaves what outlived the process in peace for the grace, as long as there is any.
+    fn wait_for_leftovers(&mut self) {
+        while self.is_polite() && !reap(self.process).none_left {
             (0..self.streams.len()).for_each(|index| self.drain(index));
             std::thread::sleep(LOOK_EVERY);
         }

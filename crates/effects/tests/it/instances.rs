@@ -153,3 +153,33 @@ async fn after_a_power_cut() {
     assert_eq!((exit.code, exit.signal), (None, None));
     bench.started("web-0", 2, process(&["sleep", "1000"])).await;
 }
+
+/// Shows that many instances start, die and are stopped side by side.
+#[tokio::test]
+async fn side_by_side() {
+    let mut bench = Bench::new();
+    let name = |number: usize| format!("web-{number}");
+    let world = bench.world().clone();
+    let starts: Vec<_> = (0..30)
+        .map(|number| {
+            let (world, start) = (world.clone(), crate::bench::start(&name(number), 1, process(&["sleep", "1000"])));
+            tokio::spawn(async move { world.act(&start).await })
+        })
+        .collect();
+    let mut started = Vec::new();
+    for start in starts {
+        let Outcome::Started { process, adopted: false } = start.await.unwrap() else { panic!("not started") };
+        started.push(process);
+    }
+    started.iter().step_by(2).for_each(|process| kill(*process, "KILL"));
+    let mut ended = Vec::new();
+    for _ in started.iter().step_by(2) {
+        ended.push(bench.exited().await.0.slot);
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, (0..30).step_by(2).collect::<Vec<_>>());
+    for number in (1..30).step_by(2) {
+        assert!(matches!(bench.stop(&name(number), 1, GRACE).await, Outcome::Stopped { .. }));
+    }
+    assert!(!started.into_iter().any(is_alive));
+}

@@ -58,6 +58,28 @@ async fn leftovers_of_a_stop_have_the_grace_too() {
     bench.printed("web-0", "bye").await;
 }
 
+/// Shows that the grace of what outlives the first process ends as well, and that a clock which was set back does not
+/// make it longer.
+#[tokio::test]
+async fn leftovers_of_a_stop_have_no_more_than_the_grace() {
+    let bench = Bench::new();
+    let script = "(trap '' TERM; echo $(exec sh -c 'echo $PPID'); while :; do sleep 0.05; done) & exec sleep 1000";
+    bench.started("web-0", 1, sh(script)).await;
+    let child = printed_pid(&bench).await;
+    let file = bench.data().join("instances/web-0/stop.json");
+    let stopped = async {
+        let Outcome::Stopped { exit } = bench.stop("web-0", 1, SHORT).await else { panic!("not stopped") };
+        exit
+    };
+    let clock = async {
+        until(|| file.exists().then_some(()), || "the stop".to_owned()).await;
+        std::fs::write(&file, r#"{"incarnation":1,"polite_until":99999999999999}"#).unwrap();
+    };
+    let (exit, ()) = tokio::join!(stopped, clock);
+    assert_eq!(exit.signal, Some(15));
+    assert!(!is_alive(child));
+}
+
 /// Shows that what outlives a process that died by itself is gone before its slot is used again, even what left the
 /// group and the session.
 #[tokio::test]

@@ -58,6 +58,23 @@ async fn a_signal_that_would_kill_is_not_sent() {
     assert!(is_alive(started));
 }
 
+/// Shows that a program which blocks the signal and asks for it in its own way is told as well, and that one which
+/// ignores it is not said to be.
+#[tokio::test]
+async fn blocked_and_ignored_signals() {
+    let bench = Bench::new();
+    let waits = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])\n\
+                 while signal.SIGHUP not in signal.sigpending(): time.sleep(0.01)\n\
+                 print('reloaded', flush=True)\nsignal.pause()";
+    bench.started("web-0", 1, process(&["/usr/bin/python3", "-c", waits])).await;
+    let outcome = load(&bench, signal("web-0", 1, "HUP")).await;
+    assert!(matches!(outcome, Outcome::Loaded { .. }), "{outcome:?}");
+    bench.printed("web-0", "reloaded").await;
+    bench.started("web-1", 1, sh("trap '' HUP; exec sleep 1000")).await;
+    let error = failed(load(&bench, signal("web-1", 1, "HUP")).await);
+    assert!(error.kind == WorldErrorKind::Refused && error.text.contains("it ignores it"), "{error}");
+}
+
 /// Shows that another life than the one named is never signalled.
 #[tokio::test]
 async fn only_the_life_that_is_meant() {
