@@ -18,10 +18,7 @@ pub(super) const CASES: &[Entry] = &[
             compact(&t, Revision(start + 3)).await.expect("compact");
             for below in 0..3 {
                 let request = RangeRequest { revision: Revision(start + below), ..t.all() };
-                refused(
-                    t.store.range(request).await,
-                    |error| matches!(error, Error::Compacted { compacted, .. } if compacted.0 == start + 3),
-                );
+                refused(t.store.range(request).await, |error| matches!(error, Error::Compacted { .. }));
             }
             for (at, expect) in [(3, "a=2"), (4, "a=3")] {
                 let response = t.range(RangeRequest { revision: Revision(start + at), ..t.all() }).await;

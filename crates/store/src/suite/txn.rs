@@ -8,6 +8,9 @@ use crate::{
     RangeRequest, Revision, TxnRequest, limits::TXN_OPS_MAX,
 };
 
+/// Whether a refusal is the one expected.
+type Refusal = fn(&Error) -> bool;
+
 pub(super) const CASES: &[Entry] = &[
     ("compares hold as in etcd", |t| {
         Box::pin(async move {
@@ -176,7 +179,7 @@ pub(super) const CASES: &[Entry] = &[
             let keep = PutRequest { ignore_value: true, ..PutRequest::new(t.key("no"), "") };
             let lease = PutRequest { lease: LeaseId(0x5bad), ..PutRequest::new(t.key("x"), "v") };
             let future = RangeRequest { revision: Revision(start.0 + 1), ..t.all() };
-            let cases: [(Op, fn(&Error) -> bool); 3] = [
+            let cases: [(Op, Refusal); 3] = [
                 (Op::Put(keep), |error| matches!(error, Error::KeyNotFound)),
                 (Op::Put(lease), |error| matches!(error, Error::LeaseNotFound(_))),
                 (Op::Range(future), |error| matches!(error, Error::FutureRevision { .. })),
