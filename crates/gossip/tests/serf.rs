@@ -3,7 +3,7 @@
 
 mod driver;
 
-use driver::{Node, Serf};
+use driver::{Node, Serf, during_all, until_all};
 use regrow_gossip::wire::{Envelope, Filter, Key, Keyring, Tags};
 use regrow_gossip::{Change, Event, Input, KeyOp, QueryRequest};
 
@@ -230,4 +230,75 @@ fn of_two_serfs_with_one_name_the_second_gives_up() {
     assert!(!first.log().contains("minority in name conflict"), "{}", first.log());
     let known = node.gossip.member("serf").expect("member");
     assert_eq!((known.address, known.status.as_str()), (first.address, "alive"));
+}
+
+/// Shows that three Serf agents and three of ours make one encrypted cluster in which all see all with tags, an
+/// event and a rotation of keys reach all, and SIGKILL, silence and leave of either kind are seen alike by all.
+#[test]
+fn three_and_three() {
+    let key = Key::new(&[9; 32]).expect("length");
+    let encrypt = format!("-encrypt={}", key.to_base64());
+    let mut serfs: Vec<Serf> = Vec::new();
+    for n in 1..=3u8 {
+        let (tag, name) = (format!("number=s{n}"), format!("serf{n}"));
+        let join = serfs.first().map(|first| format!("-join={}", first.address));
+        let mut arguments = vec![encrypt.as_str(), "-tag", &tag];
+        arguments.extend(join.as_deref());
+        let Some(serf) = Serf::start("three_and_three", &name, 10 + n, &arguments) else { return };
+        serfs.push(serf);
+    }
+    let mut nodes: Vec<Node> = (1..=3u8)
+        .map(|n| {
+            Node::new(&format!("ours{n}"), n, |config| {
+                config.tags = tags(&[("number", &format!("o{n}"))]);
+                config.envelope.keyring = Some(Keyring::new(key.clone()));
+            })
+        })
+        .collect();
+    for (node, serf) in nodes.iter_mut().zip(&serfs) {
+        node.feed(Input::Join { addresses: vec![serf.address], ignore_old_events: false });
+    }
+    let all: Vec<String> = (1..=3).flat_map(|n| [format!("serf{n}"), format!("ours{n}")]).collect();
+    let tag_of = |name: &str| format!("{}{}", &name[..1], &name[4..]);
+    until_all(&mut nodes, "all see all with tags", |nodes| {
+        all.iter().all(|name| {
+            nodes.iter().all(|node| {
+                let member = node.gossip.member(name);
+                member.is_some_and(|m| m.status.as_str() == "alive" && m.tags.get("number") == Some(&tag_of(name)))
+            }) && serfs.iter().all(|serf| serf.sees(name, "alive", &[&format!("number={}", tag_of(name))]))
+        })
+    });
+
+    nodes[1].feed(Input::UserEvent { name: "deploy".to_owned(), payload: b"v1".to_vec(), coalesce: false });
+    until_all(&mut nodes, "the event reaches all", |nodes| {
+        serfs.iter().all(|serf| serf.handled().contains("user deploy v1"))
+            && nodes.iter().all(|node| node.events.iter().any(|event| matches!(event, Event::User { .. })))
+    });
+    let second = Key::new(&[8; 16]).expect("length");
+    for (at, verb, key) in [(0, "-install", &second), (1, "-use", &second), (2, "-remove", &key)] {
+        let printed = during_all(&mut nodes, serfs[at].command(&["keys", &format!("{verb}={}", key.to_base64())]));
+        assert!(!printed.contains("Error"), "{verb}: {printed}");
+    }
+    assert!(nodes.iter().all(|node| node.gossip.keys() == [second.to_base64()]));
+
+    serfs.remove(0).kill();
+    drop(nodes.remove(0));
+    until_all(&mut nodes, "all see both failed", |nodes| {
+        ["serf1", "ours1"].iter().all(|name| {
+            nodes.iter().all(|node| node.status(name) == Some("failed"))
+                && serfs.iter().all(|serf| serf.sees(name, "failed", &[]))
+        })
+    });
+    nodes[0].feed(Input::Leave);
+    during_all(&mut nodes, serfs[0].command(&["leave"]));
+    until_all(&mut nodes, "those that stay see both left", |nodes| {
+        nodes[0].events.contains(&Event::Left)
+            && ["serf2", "ours2"]
+                .iter()
+                .all(|name| nodes[1].status(name) == Some("left") && serfs[1].sees(name, "left", &[]))
+    });
+    let wrong = nodes[1].events.iter().filter(
+        |event| matches!(event, Event::Member { change: Change::Failed, member, .. } if !member.name.ends_with('1')),
+    );
+    assert_eq!(wrong.count(), 0, "nobody else was declared failed");
 }

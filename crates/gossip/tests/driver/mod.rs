@@ -146,25 +146,36 @@ impl Node {
 
     /// Runs until `done` holds.
     pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
-        let start = Instant::now();
-        while !done(self) {
-            assert!(start.elapsed() < LIMIT, "waited in vain until {what}; events: {:#?}", self.events);
-            self.step();
-        }
+        until_all(std::slice::from_mut(self), what, |nodes| done(&mut nodes[0]));
     }
 
     /// Runs while a command does; gives what it printed.
-    pub(crate) fn during(&mut self, mut command: Command) -> String {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("command starts");
-        self.until("the command ends", |_| child.try_wait().expect("waited").is_some());
-        let output = child.wait_with_output().expect("read");
-        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    pub(crate) fn during(&mut self, command: Command) -> String {
+        during_all(std::slice::from_mut(self), command)
     }
 
     /// The status of a member as the machine sees it.
     pub(crate) fn status(&self, name: &str) -> Option<&'static str> {
         self.gossip.member(name).map(|member| member.status.as_str())
     }
+}
+
+/// Runs several until `done` holds.
+pub(crate) fn until_all(nodes: &mut [Node], what: &str, mut done: impl FnMut(&mut [Node]) -> bool) {
+    let start = Instant::now();
+    while !done(nodes) {
+        let events: Vec<_> = nodes.iter().map(|node| &node.events).collect();
+        assert!(start.elapsed() < LIMIT, "waited in vain until {what}; events: {events:#?}");
+        nodes.iter_mut().for_each(Node::step);
+    }
+}
+
+/// Runs several while a command does; gives what it printed.
+pub(crate) fn during_all(nodes: &mut [Node], mut command: Command) -> String {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("command starts");
+    until_all(nodes, "the command ends", |_| child.try_wait().expect("waited").is_some());
+    let output = child.wait_with_output().expect("read");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A real `serf agent`; killed when dropped.
