@@ -264,11 +264,6 @@ pub enum Event {
         /// Dropped since the last time that it was told, this one included.
         count: u64,
     },
-    /// A new member was refused since as many as can be are kept.
-    MembersFull {
-        /// Who.
-        name: String,
-    },
     /// We have left; the machine does nothing more.
     Left,
 }

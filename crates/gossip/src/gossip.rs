@@ -175,6 +175,7 @@ impl Gossip {
         me.state = StateCode::Alive;
         me.status = Status::Alive;
         self.members.insert(me, true, &mut self.rng);
+        self.members.set_address(&alive.node, alive.address);
         self.news.push(Some(&alive.node), alive.encode());
         for address in self.config.seeds.clone() {
             self.seeds.insert_fixed(address, &mut self.rng);

@@ -44,7 +44,7 @@ pub(crate) struct Record {
     pub(crate) claim: Option<Claim>,
     /// Forget it when it has left.
     pub(crate) prune: bool,
-    /// Another living member has its address.
+    /// Another has taken its address since it died.
     pub(crate) superseded: bool,
     pub(crate) quarantined_until: Option<Time>,
     /// When it returned after failure, within the window.
@@ -183,16 +183,23 @@ impl Members {
         self.records.values_mut()
     }
 
+    /// Marks the dead whose address another has taken.
+    pub(crate) fn mark_superseded(&mut self) {
+        for record in self.records.values_mut().filter(|record| !record.is_living()) {
+            record.superseded |= self.addresses.get(&record.address).is_some_and(|holder| *holder != record.name);
+        }
+    }
+
     /// The member last known at an address.
     pub(crate) fn at_address(&self, address: SocketAddr) -> Option<&Record> {
         self.records.get(self.addresses.get(&address)?)
     }
 
-    /// Adds a member; `ours` are not probed.
+    /// Adds a member; `ours` are not probed. Its address is found once [`Members::set_address`] was called,
+    /// so that one that takes another's address can be told from it until then.
     pub(crate) fn insert(&mut self, record: Record, ours: bool, rng: &mut Rng) {
         let name = record.name.clone();
         self.living += usize::from(record.is_living());
-        self.addresses.insert(record.address, name.clone());
         self.records.insert(name.clone(), record);
         if !ours {
             self.enter_ring(&name, rng);

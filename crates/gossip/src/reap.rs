@@ -11,6 +11,7 @@ use crate::wire::{Tags, encode_tags};
 impl Gossip {
     pub(crate) fn on_reap(&mut self) {
         self.timers.set(self.now + self.config.reap_interval, Timer::Reap);
+        self.members.mark_superseded();
         let (now, config) = (self.now, &self.config);
         let mut gone: Vec<_> = self.members.iter().filter(|m| !m.is_living()).map(|m| (m.changed, &m.name)).collect();
         gone.sort_unstable();

@@ -51,8 +51,7 @@ impl Gossip {
         }
         let Some(record) = self.members.get(&alive.node) else {
             if self.members.len() >= MEMBERS_MAX {
-                self.emit(Event::MembersFull { name: alive.node });
-                return;
+                return self.drop_message(alive.address, "as many members are kept as may be");
             }
             let record = Record::new(&alive, self.now);
             self.members.insert(record, false, &mut self.rng);
@@ -149,7 +148,7 @@ impl Gossip {
         }
     }
 
-    /// Another member at this address is no more, or soon will not be.
+    /// Another member that lived at this address does not any more: found out at once.
     fn supersede(&mut self, name: &str, address: SocketAddr) {
         let Some(other) = self.members.at_address(address).filter(|other| other.name != name) else { return };
         let (other_name, living) = (other.name.clone(), other.is_living());
@@ -157,8 +156,6 @@ impl Gossip {
             self.suspect_superseded(name);
         } else if living {
             self.probe_urgently(&other_name);
-        } else if let Some(other) = self.members.get_mut(&other_name) {
-            other.superseded = true;
         }
     }
 
