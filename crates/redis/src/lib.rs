@@ -2,21 +2,25 @@
 //!
 //! Flow: [`url`] says where to go, [`connection`] speaks [`resp`] to one server, [`topology`] turns what every node of a
 //! cluster says into one picture with its problems, [`plan`] turns a picture and a wish into moves (pure), [`admin`]
-//! carries the moves out, and [`cli`] is what people type.
+//! carries the moves out, [`drill`] breaks a cluster on purpose and measures it through a [`router`], and [`cli`] is what
+//! people type. [`replication`] follows a master as a replica does; [`rdb`] reads its snapshot and [`rebuild`] makes keys
+//! anew from it.
 //!
 //! Pure, with no socket and no clock: [`resp`], [`slot`], [`slot_set`], [`address`], [`url`], [`info`], [`topology`],
-//! [`plan`]. The rest touches the network and decides nothing.
+//! [`plan`], [`rdb`], [`rebuild`]. The rest touches the network and decides nothing.
 
 pub mod address;
 pub mod admin;
 pub mod cli;
 pub mod connection;
+pub mod drill;
 pub mod info;
 pub mod plan;
 pub mod rdb;
 pub mod rebuild;
 pub mod replication;
 pub mod resp;
+pub mod router;
 pub mod slot;
 pub mod slot_set;
 pub mod topology;

@@ -87,13 +87,18 @@ impl Access {
         Duration::from_secs(self.settle)
     }
 
-    /// Opens a cluster. What the URL says about the user goes before flags and variables.
-    pub(super) async fn open(&self, entry: &Entry) -> Result<Cluster, Failure> {
+    /// How to connect to a cluster. What the URL says about the user goes before flags and variables.
+    pub(super) fn dialer_for(&self, entry: &Entry) -> Dialer {
         let mut dialer = self.dialer();
         if entry.credentials != Credentials::default() {
             dialer.credentials = entry.credentials.clone();
         }
-        Ok(Cluster::open(&dialer, &entry.seeds).await?)
+        dialer
+    }
+
+    /// Opens a cluster.
+    pub(super) async fn open(&self, entry: &Entry) -> Result<Cluster, Failure> {
+        Ok(Cluster::open(&self.dialer_for(entry), &entry.seeds).await?)
     }
 }
 

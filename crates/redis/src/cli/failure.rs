@@ -2,6 +2,7 @@
 
 use crate::admin::AdminError;
 use crate::connection;
+use crate::drill::{DrillError, HandsError};
 use crate::plan::{CreateError, MovesError};
 
 /// How a command ends, when it says so itself.
@@ -37,6 +38,9 @@ pub enum Failure {
     /// On the cluster.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A drill broke off.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     /// No cluster can be made of these servers.
     #[error(transparent)]
     Create(#[from] CreateError),
@@ -82,12 +86,13 @@ impl Failure {
                 | AdminError::NotInStep { .. },
             ) => Exit::TimedOut,
             Self::Admin(AdminError::Unfit(_)) | Self::Refused { .. } | Self::NotConfirmed => Exit::Refused,
+            Self::Drill(DrillError::NotWhole(_) | DrillError::Hands(HandsError::Missing { .. })) => Exit::Refused,
             Self::Create(_) => Exit::Usage,
             Self::Moves(MovesError::NotMaster(_)) | Self::Node { .. } | Self::Admin(AdminError::NoNode(_)) => {
                 Exit::NotFound
             }
             Self::Moves(_) => Exit::Refused,
-            Self::Admin(_) | Self::Output(_) | Self::Json(_) => Exit::Failed,
+            Self::Admin(_) | Self::Drill(_) | Self::Output(_) | Self::Json(_) => Exit::Failed,
         }
     }
 
@@ -109,6 +114,11 @@ impl Failure {
             Self::Admin(AdminError::NotInStep { .. }) => {
                 "look at the log of the replica; it may still be loading".to_owned()
             }
+            Self::Drill(DrillError::Hands(HandsError::Missing { .. })) => {
+                "give --kill-with, --pause-with, --resume-with or --start-with".to_owned()
+            }
+            Self::Drill(DrillError::NotWhole(_)) => "see `check`, then run `fix`".to_owned(),
+            Self::Drill(_) => "the node may still be broken: look with `check`, and start or resume it".to_owned(),
             Self::Node { fits, .. } if !fits.is_empty() => {
                 format!("write more of the name: {}", fits.join(", "))
             }

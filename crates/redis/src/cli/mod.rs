@@ -7,6 +7,7 @@ mod access;
 mod add_node;
 mod check;
 mod create;
+mod drill;
 mod failover;
 mod failure;
 mod fix;
@@ -42,6 +43,8 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Make a replica the master
     Failover(failover::Args),
+    /// Break a node on purpose, under load, and measure what clients feel
+    Drill(drill::Args),
 }
 
 /// Runs a command to its end. A closed pipe is success.
@@ -56,6 +59,7 @@ pub async fn run(command: Command, io: &mut Io) -> Result<Exit, Failure> {
         Command::Reshard(args) => reshard::run(args, io).await,
         Command::Rebalance(args) => rebalance::run(args, io).await,
         Command::Failover(args) => failover::run(args, io).await,
+        Command::Drill(args) => drill::run(args, io).await,
     };
     match done {
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Done),

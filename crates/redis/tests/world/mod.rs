@@ -101,6 +101,12 @@ impl Server {
         Ok(())
     }
 
+    /// The shell command that starts it as a process of its own.
+    pub(crate) fn start_command(&self) -> String {
+        let words: Vec<String> = self.settings.iter().map(|word| format!("'{word}'")).collect();
+        format!("redis-server {} --dir '{}' --daemonize yes", words.join(" "), self.folder.path().display())
+    }
+
     /// Its folder.
     pub(crate) fn folder(&self) -> PathBuf {
         self.folder.path().to_owned()
