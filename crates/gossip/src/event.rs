@@ -146,7 +146,7 @@ pub enum Event {
         /// Whether the TCP connection was refused.
         refused: bool,
     },
-    /// UDP does not get through though TCP does: the network is half open.
+    /// UDP does not get through though TCP does: the network is half open. Told once a minute.
     UdpBlocked {
         /// To whom.
         name: String,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::broadcast::Broadcasts;
 use crate::config::{Config, ConfigError};
 use crate::coordinate::{Coordinate, Position};
-use crate::event::{Event, Member, Status};
+use crate::event::{Change, Event, Member, Status};
 use crate::exchange::Streams;
 use crate::intent::RecentIntent;
 use crate::io::{CommandError, Input, Output};
@@ -177,6 +177,8 @@ impl Gossip {
         self.members.insert(me, true, &mut self.rng);
         self.members.set_address(&alive.node, alive.address);
         self.news.push(Some(&alive.node), alive.encode());
+        // Serf tells its handlers of the node itself first.
+        self.tell_change(&alive.node, Change::Join, None, None);
         for address in self.config.seeds.clone() {
             self.seeds.insert_fixed(address, &mut self.rng);
         }

@@ -1,7 +1,7 @@
 //! Leaving: say so, wait until it is told, say that we are gone, stay a little to answer probes.
 
 use crate::broadcast::BroadcastId;
-use crate::event::{Event, Status};
+use crate::event::{Change, Event, Status};
 use crate::gossip::Gossip;
 use crate::io::CommandError;
 use crate::time::Time;
@@ -86,6 +86,7 @@ impl Gossip {
         me.status = Status::Left;
         let dead = Dead { incarnation: me.incarnation, node: me.name.clone(), from: me.name.clone() };
         let message = self.news.push(Some(&dead.node), dead.encode());
+        self.tell_change(&dead.node, Change::Leave, None, None);
         self.phase = Phase::Departing { message, deadline: self.now + self.config.broadcast_timeout };
     }
 }

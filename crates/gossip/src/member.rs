@@ -47,6 +47,8 @@ pub(crate) struct Record {
     /// Another has taken its address since it died.
     pub(crate) superseded: bool,
     pub(crate) quarantined_until: Option<Time>,
+    /// When it was last told that only TCP gets through to it.
+    pub(crate) udp_told: Option<Time>,
     /// When it returned after failure, within the window.
     returns: VecDeque<Time>,
     /// Whether its name is in the ring.
@@ -72,6 +74,7 @@ impl Record {
             prune: false,
             superseded: false,
             quarantined_until: None,
+            udp_told: None,
             returns: VecDeque::new(),
             ringed: false,
         }

@@ -24,6 +24,8 @@ const DIRECT_MIN: Duration = Duration::from_millis(50);
 const DIRECT_ROUND_TRIPS: u32 = 4;
 /// Time between pings of one probe once the first had no ack.
 const PING_AGAIN: Duration = Duration::from_millis(200);
+/// Time between two [`Event::UdpBlocked`] of one member.
+const UDP_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long an indirect ping is waited for, as Serf peers do before they send a nack.
 const RELAY_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -266,11 +268,20 @@ impl Gossip {
             Aim::Round | Aim::Extra if probe.tcp_answered => {
                 self.improve();
                 self.on_suspect_answered(&probe.name);
-                self.emit(Event::UdpBlocked { name: probe.name });
+                self.tell_udp_blocked(probe.name);
             }
             Aim::Round | Aim::Extra => self.on_probe_failed(&probe, false),
             Aim::Claim => self.on_claim_unproved(&probe.name),
             Aim::Twin => {}
+        }
+    }
+
+    fn tell_udp_blocked(&mut self, name: String) {
+        let now = self.now;
+        let Some(record) = self.members.get_mut(&name) else { return };
+        if record.udp_told.is_none_or(|told| now.since(told) >= UDP_TOLD_EVERY) {
+            record.udp_told = Some(now);
+            self.emit(Event::UdpBlocked { name });
         }
     }
 

@@ -1,8 +1,15 @@
 //! Shows that no bytes whatever make a decoder panic, loop or give back more than its limits: noise, and
-//! real messages with bytes changed, cut and doubled. Bounded: some 100,000 inputs.
+//! real messages with bytes changed, cut and doubled. Bounded: 80,000 inputs to each decoder, or as many as
+//! `REGROW_DECODER_INPUTS` says (ten million take some minutes with `--release`).
 
 use regrow_gossip::Rng;
 use regrow_gossip::wire::*;
+
+/// How many inputs both tests make together.
+#[expect(clippy::disallowed_methods, reason = "a longer run by hand")]
+fn inputs() -> usize {
+    std::env::var("REGROW_DECODER_INPUTS").ok().and_then(|inputs| inputs.parse().ok()).unwrap_or(80_000)
+}
 
 /// Every decoder, on the same bytes.
 fn decode_all(bytes: &[u8]) {
@@ -101,7 +108,7 @@ fn samples() -> Vec<Vec<u8>> {
 fn noise_is_refused_or_read() {
     let seed = [42; 32];
     let mut rng = Rng::new(seed);
-    for _ in 0..40_000 {
+    for _ in 0..inputs() / 2 {
         let mut bytes = vec![0; rng.below(200)];
         rng.fill(&mut bytes);
         // Most first bytes mean nothing; steer half of them to a message type or a map.
@@ -117,7 +124,7 @@ fn damaged_messages_are_refused_or_read() {
     let seed = [43; 32];
     let mut rng = Rng::new(seed);
     let samples = samples();
-    for _ in 0..40_000 {
+    for _ in 0..inputs() / 2 {
         let mut bytes = samples[rng.below(samples.len())].clone();
         for _ in 0..=rng.below(4) {
             let at = rng.below(bytes.len());

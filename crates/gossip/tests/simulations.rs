@@ -281,6 +281,21 @@ fn a_cut_link_is_no_death() {
     assert!(sim.until(10 * SECOND, Sim::all_see_all).is_some());
 }
 
+/// Property: a member that only TCP reaches stays a member, and that is told, once a minute at most.
+#[test]
+fn a_member_without_udp_stays() {
+    let seed = 16;
+    println!("seed {seed}");
+    let mut sim = Sim::cluster(seed, 6, |_| {});
+    let since = sim.now;
+    sim.network.udp = Box::new(|_, to| to != address(2));
+    sim.run(150 * SECOND);
+    let wrong: Vec<_> = sim.failures(since).into_iter().filter(|(told_by, _)| *told_by != 2).collect();
+    assert_eq!(wrong, []);
+    let told = sim.nodes[3].events.iter().filter(|(_, e)| matches!(e, Event::UdpBlocked { name } if name == "n2"));
+    assert!((1..=3).contains(&told.count()));
+}
+
 /// Property: a leave is seen as one by all, never as a failure, and the machine that left says nothing more.
 #[test]
 fn a_leave_is_no_failure() {

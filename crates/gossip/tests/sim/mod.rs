@@ -27,6 +27,8 @@ pub struct Network {
     pub delay: (Duration, Duration),
     /// Loss from one host to another on top of `loss`, by address: 1 is cut.
     pub link: Box<dyn Fn(SocketAddr, SocketAddr) -> f64>,
+    /// Whether datagrams pass from one host to another; TCP does all the same.
+    pub udp: Box<dyn Fn(SocketAddr, SocketAddr) -> bool>,
 }
 
 impl Default for Network {
@@ -36,6 +38,7 @@ impl Default for Network {
             duplicate: 0.0,
             delay: (Duration::from_micros(200), Duration::from_millis(2)),
             link: Box::new(|_, _| 0.0),
+            udp: Box::new(|_, _| true),
         }
     }
 }
@@ -249,7 +252,7 @@ impl Sim {
                     self.nodes[id].packets_sent += 1;
                     let copies = if self.rng.fraction() < self.network.duplicate { 2 } else { 1 };
                     for _ in 0..copies {
-                        if !self.is_lost(own, to) {
+                        if (self.network.udp)(own, to) && !self.is_lost(own, to) {
                             let at = self.now + self.delay();
                             self.push(at, Happening::Packet { from: own, to, bytes: bytes.clone() });
                         }
