@@ -4,7 +4,7 @@
 mod driver;
 
 use driver::{Node, Serf, during_all, until_all};
-use regrow_gossip::wire::{Envelope, Filter, Key, Keyring, Tags};
+use regrow_gossip::wire::{EncryptionVersion, Envelope, Filter, Key, Keyring, Tags};
 use regrow_gossip::{Change, Event, Input, KeyOp, QueryRequest};
 
 fn tags(pairs: &[(&str, &str)]) -> Tags {
@@ -180,6 +180,28 @@ fn keys_are_rotated() {
     node.feed(Input::UserEvent { name: "deploy".to_owned(), payload: b"v2".to_vec(), coalesce: false });
     node.until("news passes under the last key", |_| serf.handled().contains("user deploy v2"));
     assert!(!node.events.iter().any(|e| matches!(e, Event::Member { change: Change::Failed, .. })));
+}
+
+/// Shows that uncompressed states and the padded form of encryption, which Serf reads but does not write, are
+/// understood both ways.
+#[test]
+fn uncompressed_and_padded() {
+    let key = Key::new(&[5; 24]).expect("length");
+    let encrypt = format!("-encrypt={}", key.to_base64());
+    let arguments = ["-disable-compression", encrypt.as_str()];
+    let Some(serf) = Serf::start("uncompressed_and_padded", "serf", 2, &arguments) else { return };
+    let mut node = Node::new("ours", 1, |config| {
+        config.envelope.keyring = Some(Keyring::new(key));
+        config.envelope.encryption = EncryptionVersion::Padded;
+        config.envelope.compress = false;
+    });
+    join(&mut node, &serf);
+    node.during(serf.command(&["event", "restart", "now"]));
+    node.feed(Input::UserEvent { name: "deploy".to_owned(), payload: b"v3".to_vec(), coalesce: false });
+    node.until("events pass both ways", |node| {
+        let got = node.events.iter().any(|e| matches!(e, Event::User { name, .. } if name == "restart"));
+        got && serf.handled().contains("user deploy v3")
+    });
 }
 
 /// Shows that two Serf agents and we make one cluster through each other, that answers relayed by a third
