@@ -327,3 +327,49 @@ impl<'a, T: Weight> Batch<'a, T> {
         if self.items.is_empty() { Ok(()) } else { (self.on)((self.piece)(self.items)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes that often make sense: small counts, short strings, packed forms, and noise.
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let string =
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(|text| [&[text.len() as u8][..], &text].concat());
+        let listpack = prop::collection::vec(0u8..=0x7f, 0..8).prop_map(|numbers| {
+            let elements: Vec<Vec<u8>> = numbers.into_iter().map(|number| vec![number]).collect();
+            let blob = listpack::tests::pack(&elements.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            [&[blob.len() as u8][..], &blob].concat()
+        });
+        let ziplist = prop::collection::vec(0xf1u8..=0xfd, 0..8).prop_map(|numbers| {
+            let elements: Vec<Vec<u8>> = numbers.into_iter().map(|number| vec![number]).collect();
+            let blob = ziplist::tests::pack(&elements.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            [&[blob.len() as u8][..], &blob].concat()
+        });
+        let part = prop_oneof![
+            3 => (0u8..4).prop_map(|count| vec![count]),
+            3 => string,
+            2 => listpack,
+            1 => ziplist,
+            1 => prop::collection::vec(any::<u8>(), 0..24),
+            1 => Just(vec![0; 16]),
+        ];
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        /// Whatever the bytes: nothing panics; and what can be taken apart can be passed over, to the same place. Else a
+        /// value that is carried whole would end elsewhere than one that is carried in pieces.
+        #[test]
+        fn passing_over_and_taking_apart_agree(bytes in bytes(), index in 0..KINDS.len()) {
+            let kind = KINDS[index];
+            let (mut apart, mut over) = (Input::new(&bytes[..]), Input::new(&bytes[..]));
+            let (read, skipped) = (read(&mut apart, kind, &mut |_| Ok(())), skip(&mut over, kind));
+            if read.is_ok() {
+                prop_assert!(skipped.is_ok(), "{kind:?}: {skipped:?}");
+                prop_assert_eq!(apart.offset(), over.offset(), "{:?}", kind);
+            }
+        }
+    }
+}
