@@ -121,7 +121,7 @@ pub enum Event {
         /// How it was found out, for [`Change::Failed`].
         evidence: Option<Evidence>,
     },
-    /// A member is suspected.
+    /// A member is suspected: by a first, then by each whose word counts too.
     Suspected {
         /// Who.
         name: String,

@@ -255,14 +255,14 @@ impl Gossip {
             return;
         }
         match record.state {
-            StateCode::Suspect => self.confirm(&suspect),
+            StateCode::Suspect => self.confirm(suspect, evidence),
             StateCode::Alive => self.begin_suspicion(suspect, evidence),
             StateCode::Dead | StateCode::Left => {}
         }
     }
 
     /// Another suspicion of one that is suspected.
-    fn confirm(&mut self, suspect: &Suspect) {
+    fn confirm(&mut self, suspect: Suspect, evidence: Evidence) {
         let (now, grace, ours) = (self.now, self.config.refused_grace, self.is_me(&suspect.from));
         let Some(suspicion) = self.members.get_mut(&suspect.node).and_then(|record| record.suspicion.as_mut()) else {
             return;
@@ -277,6 +277,7 @@ impl Gossip {
         }
         if news {
             self.news.push(Some(&suspect.node), suspect.encode());
+            self.emit(Event::Suspected { name: suspect.node, by: suspect.from, evidence });
         }
     }
 
