@@ -77,6 +77,8 @@ pub struct Gossip {
 
     pub(crate) position: Position,
     pub(crate) seeds: Seeds,
+    /// When we last looked whether another node has our name.
+    pub(crate) twin_sought: Option<Time>,
     dropped: u64,
     dropped_told: Option<Time>,
     persist: bool,
@@ -149,6 +151,7 @@ impl Gossip {
             waiting: BTreeMap::new(),
             position: Position::default(),
             seeds: Seeds::default(),
+            twin_sought: None,
             dropped: 0,
             dropped_told: None,
             persist: false,

@@ -176,7 +176,7 @@ impl Gossip {
             tcp_answered: false,
         };
         self.probes.insert(seq, probe);
-        if matches!(aim, Aim::Round | Aim::Extra) {
+        if aim != Aim::Claim {
             self.timers.set(self.now + self.direct_wait(name), Timer::ProbeDirect(seq));
         }
         let lasts = self.config.probe_deadline * (self.awareness + 1);
@@ -204,7 +204,7 @@ impl Gossip {
         probe.again = true;
         let (name, address, wait) = (probe.name.clone(), probe.address, probe.wait);
         let spare_others = first && probe.aim == Aim::Extra;
-        let widen = !probe.widened && !spare_others;
+        let widen = !probe.widened && !spare_others && probe.aim != Aim::Twin;
         let ping = Ping { seq, node: name.clone(), brief: true, ..Ping::default() };
         self.send(address, ping.encode());
         self.timers.set(self.now + if first { wait } else { PING_AGAIN }, Timer::ProbeDirect(seq));
@@ -272,7 +272,7 @@ impl Gossip {
             }
             Aim::Round | Aim::Extra => self.on_probe_failed(&probe, false),
             Aim::Claim => self.on_claim_unproved(&probe.name),
-            Aim::Twin => {}
+            Aim::Twin => self.disown(probe.incarnation),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::suspicion::Suspicion;
 use crate::timers::Timer;
 use crate::wire::{Alive, Dead, StateCode, Suspect, decode_tags, is_unusable};
 
+/// Time between two looks for another node with our name.
+const TWIN_SOUGHT_EVERY: Duration = Duration::from_secs(5);
 /// How long a claim is looked into; then another may be.
 const CLAIM_KEPT: Duration = Duration::from_secs(30);
 
@@ -190,16 +192,31 @@ impl Gossip {
 
     /// Somebody says that we live: our earlier life, a twin, or old news.
     fn on_alive_self(&mut self, alive: &Alive) {
-        let Some(me) = self.members.get(&self.config.name) else { return };
-        if alive.incarnation < me.incarnation || !self.is_running() {
-            return;
-        }
+        let Some(me) = self.members.get(&self.config.name).filter(|_| self.is_running()) else { return };
+        let beats = alive.incarnation >= me.incarnation;
         if alive.address != me.address {
             // Our earlier life at another address, or a twin. The earlier life does not answer.
-            self.start_twin_probe(alive);
+            if self.twin_sought.is_none_or(|sought| self.now.since(sought) >= TWIN_SOUGHT_EVERY) {
+                self.twin_sought = Some(self.now);
+                self.start_twin_probe(alive);
+            }
+            if beats {
+                self.refute(alive.incarnation);
+            }
+        } else if alive.incarnation > me.incarnation
+            || (beats && (alive.meta != me.meta || alive.versions != me.versions))
+        {
             self.refute(alive.incarnation);
-        } else if alive.incarnation > me.incarnation || alive.meta != me.meta || alive.versions != me.versions {
-            self.refute(alive.incarnation);
+        }
+    }
+
+    /// Somebody thinks that we live where nobody answers: we have moved. Serf refuses our new address as long as it
+    /// thinks that we live at the old one, so our old life leaves, and we announce ourselves anew.
+    pub(crate) fn disown(&mut self, incarnation: u32) {
+        if self.is_running() {
+            let name = self.config.name.clone();
+            self.news.push(None, Dead { incarnation, node: name.clone(), from: name }.encode());
+            self.raise_incarnation(incarnation);
         }
     }
 

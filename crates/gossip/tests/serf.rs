@@ -131,6 +131,23 @@ fn our_death_is_seen() {
     other.until("serf sees us failed", |_| serf.sees("ours", "failed", &[]));
 }
 
+/// Shows that when we die and return with another address and a higher incarnation, Serf, which still thinks
+/// that we live at the old one, soon knows us at the new one.
+#[test]
+fn we_return_with_another_address() {
+    let Some(serf) = Serf::start("we_return_with_another_address", "serf", 2, &[]) else { return };
+    let mut node = Node::new("ours", 1, |_| {});
+    join(&mut node, &serf);
+    let old = node.address.to_string();
+    drop(node);
+    let mut node = Node::new("ours", 5, |config| config.incarnation = 1_000_000);
+    let new = node.address.to_string();
+    assert!(serf.sees("ours", "alive", &[&old]));
+    node.feed(Input::Join { addresses: vec![serf.address], ignore_old_events: false });
+    node.until("serf knows us at the new address", |_| serf.sees("ours", "alive", &[&new]));
+    assert!(!node.events.iter().any(|event| matches!(event, Event::NameLost { .. })));
+}
+
 /// Shows that with encryption both still meet, keys are rotated from either side, and a stranger's key is
 /// kept out.
 #[test]
