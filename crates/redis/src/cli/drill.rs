@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::admin::Cluster;
 use crate::drill::{Drill, DrillReport, Fault, Hands, Limits, LoadPlan, html};
-use crate::topology::NodeId;
+use crate::slot::Slot;
+use crate::topology::{Node, NodeId};
 
 use super::access::{Access, Entry, find, must_be_whole, name};
 use super::failure::{Exit, Failure};
@@ -70,9 +72,13 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     let mut cluster = args.access.open(&args.cluster).await?;
     must_be_whole(&cluster)?;
     let dialer = args.access.dialer_for(&args.cluster);
-    let nodes = targets(&args, &cluster)?;
-    for (_, title) in &nodes {
-        let faults: Vec<String> = args.fault.iter().map(|fault| format!("{fault:?}").to_lowercase()).collect();
+    let targets = targets(&args, &cluster)?;
+    let faults: Vec<String> = args.fault.iter().map(|fault| format!("{fault:?}").to_lowercase()).collect();
+    for target in &targets {
+        let title = match target {
+            Target::Node(_) => name(target.now(&cluster)?),
+            Target::MasterOf(slot) => format!("the master of slot {slot}, now {}", name(target.now(&cluster)?)),
+        };
         io.say(&format!("{title}: {}, under {} writes a second", faults.join(", then "), args.rate));
     }
     if !args.yes {
@@ -83,16 +89,12 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         Hands { kill: args.kill_with, pause: args.pause_with, resume: args.resume_with, start: args.start_with };
     let load = LoadPlan { clients: args.clients.min(args.rate), writes_per_second: args.rate };
     let mut outcome = Outcome { drills: Vec::new(), exceeded: Vec::new() };
-    for (node, _) in &nodes {
+    for target in &targets {
         for fault in &args.fault {
-            let drill = Drill {
-                node: node.clone(),
-                fault: *fault,
-                hands: hands.clone(),
-                load,
-                run: word(),
-                within: args.access.settle(),
-            };
+            cluster.refresh().await?;
+            let node = target.now(&cluster)?.id.clone();
+            let drill =
+                Drill { node, fault: *fault, hands: hands.clone(), load, run: word(), within: args.access.settle() };
             let report = drill.run(&mut cluster, &dialer, &mut |step| io.say(step)).await?;
             outcome.exceeded.extend(limits.exceeded(&report));
             outcome.drills.push(report);
@@ -115,15 +117,34 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     Ok(if outcome.exceeded.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn targets(args: &Args, cluster: &crate::admin::Cluster) -> Result<Vec<(NodeId, String)>, Failure> {
-    if let Some(text) = &args.node {
-        let node = find(cluster, text)?;
-        return Ok(vec![(node.id.clone(), name(node))]);
+/// What is broken: a node whatever it is, or whoever is the master of a slot when its turn comes. One drill makes another
+/// the master, so a list of today's masters would not do.
+enum Target {
+    Node(NodeId),
+    MasterOf(Slot),
+}
+
+impl Target {
+    fn now<'a>(&self, cluster: &'a Cluster) -> Result<&'a Node, Failure> {
+        let found = match self {
+            Self::Node(id) => cluster.picture().node(id),
+            Self::MasterOf(slot) => cluster.picture().owners(*slot).next(),
+        };
+        found.ok_or_else(|| Failure::Refused {
+            why: "the node to be broken next did not answer".to_owned(),
+            hint: "see `check`, then run `fix`".to_owned(),
+        })
     }
-    let mut masters: Vec<_> = cluster.picture().masters().filter(|node| !node.slots.is_empty()).collect();
-    masters.sort_by_key(|node| node.slots.iter().next());
-    masters.truncate(if args.each_master { usize::MAX } else { 1 });
-    Ok(masters.into_iter().map(|node| (node.id.clone(), name(node))).collect())
+}
+
+fn targets(args: &Args, cluster: &Cluster) -> Result<Vec<Target>, Failure> {
+    if let Some(text) = &args.node {
+        return Ok(vec![Target::Node(find(cluster, text)?.id.clone())]);
+    }
+    let mut slots: Vec<Slot> = cluster.picture().masters().filter_map(|node| node.slots.iter().next()).collect();
+    slots.sort_unstable();
+    slots.truncate(if args.each_master { usize::MAX } else { 1 });
+    Ok(slots.into_iter().map(Target::MasterOf).collect())
 }
 
 /// A word that no other drill has: the time, and the process.
