@@ -10,6 +10,7 @@ mod crypt;
 mod intent;
 mod internal;
 mod label;
+mod node;
 mod pack;
 mod packet;
 mod query;
@@ -24,6 +25,7 @@ pub use compress::{compress, decompress};
 pub use crypt::{EncryptionVersion, Key, Keyring, KeyringError};
 pub use intent::{JoinIntent, LeaveIntent};
 pub use internal::{ConflictMember, KeyReply, KeyRequest};
+pub use node::{Alive, NodeState, PushPull, StateCode};
 pub use pack::{Reader, Writer};
 pub use packet::{COMPOUND_PART_BYTES, Envelope, Part};
 pub use query::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, RelayHeader};
@@ -31,8 +33,7 @@ pub use serf::{serf_type, user_message};
 pub use state::{SerfState, SlotEvent, SlotEvents, UserEvent};
 pub use stream::{Feed, StreamBuffer, StreamMessage};
 pub use swim::{
-    Ack, Alive, Dead, ErrorReply, IndirectPing, Nack, NodeState, Ping, PushPull, StateCode, Suspect, address_bytes,
-    address_from_bytes, is_unusable, swim_type,
+    Ack, Dead, ErrorReply, IndirectPing, Nack, Ping, Suspect, address_bytes, address_from_bytes, is_unusable, swim_type,
 };
 pub use tags::{Tags, decode_tags, encode_tags};
 

@@ -1,8 +1,8 @@
 //! Streams (TCP): one message each way, put into its layers and read as its bytes come in.
 
 use super::label::{label_header, strip_label};
+use super::node::PushPullProgress;
 use super::packet::nonce;
-use super::swim::PushPullProgress;
 use super::{Ack, Envelope, ErrorReply, Ping, PushPull, Reader, WireError, compress, decompress, swim_type};
 use crate::limits::{STREAM_BYTES_MAX, STREAM_PLAIN_BYTES_MAX};
 use crate::rng::Rng;
