@@ -172,7 +172,7 @@ def main():
     times = first_plan()
     row("start of the process → first plan", "≤ 200 ms",
         f"median {statistics.median(times):.0f} ms, worst {max(times):.0f} ms")
-    (ROOT / "bench/RESULTS.md").write_text(page("\n".join(rows), example("measure", "puts")))
+    (ROOT / "bench/RESULTS.md").write_text(page("\n".join(rows), example("measure")))
 
 
 def page(table, puts):

@@ -30,7 +30,8 @@ impl Digest {
 
     /// The first eight hex digits: enough for people.
     pub fn short(&self) -> String {
-        self.to_string()[..8].to_owned()
+        let [a, b, c, d, ..] = self.0;
+        format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
     }
 
     /// A number drawn from the digest, for jitter that is the same on every run.

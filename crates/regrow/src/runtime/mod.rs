@@ -28,6 +28,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+/// Regrow's own program, also when its file was replaced by an upgrade meanwhile (proc(5)).
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// Everything of one agent, started.
 pub(crate) struct Runtime {
     handle: Handle,
@@ -52,10 +55,8 @@ impl Runtime {
         let data = folder(&settings.data)?;
         let engine = Engine::open(data.join("store"), Options::default()).map_err(|error| opening(&data, &error))?;
         let store: Arc<dyn Store> = Arc::new(engine);
-        let exe = std::env::current_exe()
-            .map_err(|error| Failure::failed(format!("cannot find Regrow's own program: {error}")))?;
         let (seen_sender, seen) = mpsc::channel(SEEN);
-        let shim = ShimCommand { program: exe, arguments: vec!["shim".into()] };
+        let shim = ShimCommand { program: OWN_PROGRAM.into(), arguments: vec!["shim".into()] };
         let world = World::open(&data, shim, seen_sender).map_err(Failure::failed)?;
         let doors = doors::Doors::bind(&data, settings.http).await?;
         let record =
