@@ -56,7 +56,10 @@ fn instance(view: &View, id: &InstanceId, now: Time) -> Option<State> {
         format!("address {}:{}, version {}", assignment.address, assignment.port, assignment.version.short()),
     ];
     if assignment.crashes > 1 {
-        lines.push(format!("ended {} times in a row", assignment.crashes));
+        lines.push(match assignment.crashes {
+            1 => "ended once before it was healthy for long".to_owned(),
+            crashes => format!("ended {crashes} times in a row"),
+        });
     }
     if assignment.not_before > now {
         lines.push(format!("not started for another {}", ago(now, assignment.not_before)));

@@ -284,7 +284,11 @@ fn group_status(view: &View, name: &Name, size: u32, version: Option<Digest>, no
         format!("rolling to {}, {done} of {size} replaced", rollout.version.short())
     });
     let bad = status.and_then(|status| status.bad.iter().rfind(|bad| Some(bad.version) == version));
-    let refused = bad.map(|bad| format!("version {} was rolled back: {}", bad.version.short(), bad.reason));
+    let goes_back = status.is_some_and(|status| status.good.is_some());
+    let refused = bad.map(|bad| {
+        let end = if goes_back { "failed and was rolled back" } else { "failed, and there is none to return to" };
+        format!("version {} {end}: {}", bad.version.short(), bad.reason)
+    });
     GroupStatus {
         name: name.clone(),
         size,

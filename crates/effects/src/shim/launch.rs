@@ -65,7 +65,6 @@ fn become_program(launch: &Launch) -> WorldError {
         return refuse(launch, WorldErrorKind::Other, "its shim is gone");
     }
     let source = command.exec();
-    let path = process.environment.get("PATH").cloned().or_else(|| std::env::var("PATH").ok()).unwrap_or_default();
     let why = match source.kind() {
         io::ErrorKind::NotFound if program.contains('/') && Path::new(program).exists() => {
             format!("cannot run {program}: the interpreter that its first line names does not exist")
@@ -74,7 +73,7 @@ fn become_program(launch: &Launch) -> WorldError {
             format!("there is no program {program}: install it or correct `command`")
         }
         io::ErrorKind::NotFound => {
-            format!("there is no program `{program}` in PATH ({path}): install it or write its absolute path")
+            format!("there is no program `{program}` in PATH: install it or write its absolute path")
         }
         io::ErrorKind::PermissionDenied => {
             format!("not allowed to run {program}: it must be a file with the x permission for the user")

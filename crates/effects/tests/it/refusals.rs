@@ -31,8 +31,12 @@ fn process_that_runs() -> Process {
 /// Shows that a missing program is named, with where it was looked for.
 #[tokio::test]
 async fn missing_program() {
-    check(process(&["no-such-program"]), WorldErrorKind::NotFound, "there is no program `no-such-program` in PATH (")
-        .await;
+    check(
+        process(&["no-such-program"]),
+        WorldErrorKind::NotFound,
+        "there is no program `no-such-program` in PATH: install it",
+    )
+    .await;
     check(process(&["/no/such"]), WorldErrorKind::NotFound, "there is no program /no/such").await;
     check(process(&[]), WorldErrorKind::NotFound, "its command is empty").await;
 }
