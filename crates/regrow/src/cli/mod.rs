@@ -10,6 +10,7 @@ mod group;
 mod logs;
 mod pause;
 mod plan;
+mod redis;
 mod schema;
 mod service;
 mod status;
@@ -69,6 +70,7 @@ enum Command {
     Template(template::Template),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Redis(Box<redis::Redis>),
     Schema(schema::Schema),
     Completions(completions::Completions),
     /// Runs one instance for the agent
@@ -92,7 +94,10 @@ pub(crate) fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(Err(Failure::failed(format!("cannot start the runtime: {error}")))),
     };
-    let code = report(runtime.block_on(run(cli)));
+    let code = match cli.command {
+        Command::Redis(command) => runtime.block_on(command.run()),
+        _ => report(runtime.block_on(run(cli))),
+    };
     // What still runs in the background is reading a socket or a file: nothing that must be waited for.
     runtime.shutdown_background();
     code
@@ -117,6 +122,6 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Resume(command) => command.run(&target).await,
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(&mut <Cli as clap::CommandFactory>::command()),
-        Command::Shim(_) => unreachable!("handled before the runtime"),
+        Command::Shim(_) | Command::Redis(_) => unreachable!("handled before"),
     }
 }
