@@ -73,6 +73,30 @@ fn deaths_under_load_lose_nothing() {
     cluster.until_healthy();
 }
 
+/// Without redispatch a death costs what was in flight on the killed instance, and nothing that comes after.
+#[test]
+fn deaths_without_redispatch_cost_what_was_in_flight() {
+    let (mut cluster, front) = Cluster::web();
+    cluster.edit("haproxy.cfg.j2", "option redispatch 1", "no option redispatch");
+    cluster.edit("haproxy.cfg.j2", "retry-on conn-failure empty-response 503", "retry-on conn-failure");
+    cluster.up_healthy();
+    let mut load = Load::start(front, 30);
+    let mut kills = 0;
+    let mut next = Instant::now();
+    while !load.is_over() {
+        if Instant::now() >= next {
+            next += Duration::from_secs(5);
+            let Some((_, pid, _)) = cluster.pids("web").first().cloned() else { continue };
+            signal(u32::try_from(pid).expect("a pid"), "KILL");
+            kills += 1;
+        }
+        support::pause();
+    }
+    let report = load.report();
+    let lost = report.refused + report.broken;
+    assert!(kills >= 5 && lost <= kills * support::CONNECTIONS, "{lost} lost by {kills} kills: {}", report.text);
+}
+
 /// Regrow itself is killed ten times under load: nothing is lost, no instance is restarted, the status is right at once.
 #[test]
 fn regrow_killed_under_load_loses_nothing() {

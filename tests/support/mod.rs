@@ -332,6 +332,9 @@ pub fn get(port: u16, path: &str) -> Result<(u16, String), String> {
     Ok((status, body.to_owned()))
 }
 
+/// Connections of a load: at most so many requests are in flight.
+pub const CONNECTIONS: u64 = 8;
+
 /// A load of `wrk` in the background, for so many seconds.
 pub struct Load {
     wrk: Child,
@@ -353,7 +356,7 @@ impl Load {
         let url = format!("http://127.0.0.1:{port}/");
         let duration = format!("{seconds}s");
         let mut wrk = Command::new("wrk");
-        wrk.args(["-t", "1", "-c", "8", "-d", &duration, "--timeout", "10s", &url]);
+        wrk.args(["-t", "1", "-c", &CONNECTIONS.to_string(), "-d", &duration, "--timeout", "10s", &url]);
         Load { wrk: wrk.stdout(Stdio::piped()).spawn().expect("wrk is installed: make test installs it") }
     }
 
