@@ -8,7 +8,7 @@ mod order;
 mod resolve;
 
 pub use difference::{Difference, Verb};
-pub use order::{OrderError, clear_halt, halt, pause, replace, restart, resume, scale};
+pub use order::{OrderError, halt, pause, replace, restart, resume, scale};
 
 pub use resolve::{ResolveErrors, resolve};
 

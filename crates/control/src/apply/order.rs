@@ -152,12 +152,6 @@ pub fn halt(view: &View, cause: &CauseId, now: Time) -> Recorded {
     }
 }
 
-/// Lets everything start again.
-pub fn clear_halt(view: &View) -> Recorded {
-    let changes = view.halt.iter().map(|_| Change::Delete(Key::Halt)).collect();
-    Recorded { changes, events: Vec::new() }
-}
-
 fn cluster(view: &View) -> Ref {
     let fallback = || Name::new("cluster").expect("a name");
     Ref { kind: Kind::Cluster, name: view.cluster.as_ref().map_or_else(fallback, |cluster| cluster.name.clone()) }

@@ -25,10 +25,8 @@ pub enum Command {
     },
     /// Let them go on.
     Resume,
-    /// Stop everything, in order.
+    /// Stop everything, in order. The next start of an agent ends it.
     Halt,
-    /// Let everything start again: the first thing that an agent asks.
-    ClearHalt,
 }
 
 /// What is to be restarted.
@@ -93,7 +91,6 @@ impl Command {
             Command::Pause { why, length } => plain(apply::pause(view, why, *length, cause, now)),
             Command::Resume => plain(apply::resume(view, cause)?),
             Command::Halt => plain(apply::halt(view, cause, now)),
-            Command::ClearHalt => plain(apply::clear_halt(view)),
         }
     }
 }

@@ -3,8 +3,6 @@ use crate::config::{Flags, data_folder};
 use crate::exit::{Failure, say};
 use crate::runtime::{Ending, Runtime};
 use clap::Args;
-use regrow_control::reconcile::Command;
-use regrow_serve::Agent as _;
 
 /// Run the agent as a daemon: instances outlive it
 ///
@@ -25,7 +23,6 @@ impl Agent {
     pub(super) async fn run(self, target: &Target) -> Result<(), Failure> {
         let settings = self.flags.settle(data_folder(target.data.as_deref(), true))?;
         let runtime = Runtime::start(settings).await?;
-        runtime.agent().command(Command::ClearHalt).await.map_err(Failure::failed)?;
         match runtime.run(false).await? {
             Ending::Halted => say("Everything is stopped."),
             Ending::Left => say("The agent has ended; its instances go on."),

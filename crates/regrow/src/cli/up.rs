@@ -36,7 +36,6 @@ impl Up {
         let settings = self.flags.settle(data_folder(target.data.as_deref(), true))?;
         let runtime = Runtime::start(settings).await?;
         let agent = runtime.agent();
-        agent.command(Command::ClearHalt).await.map_err(Failure::failed)?;
         agent.command(Command::Apply(resolved)).await.map_err(Failure::failed)?;
         let shown = tokio::spawn(show_when_ready(agent.clone()));
         let ending = runtime.run(true).await;

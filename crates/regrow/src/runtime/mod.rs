@@ -66,6 +66,8 @@ impl Runtime {
             .collect();
         let mut reconciler = Reconciler::new(settings.node, record, environment);
         let shelf = Shelf::new(store);
+        // Before the loop looks at it: an agent that starts is to run things again.
+        shelf.end_halt().await.map_err(Failure::failed)?;
         let (changes, watch) = shelf.load().await.map_err(Failure::failed)?;
         reconciler.input(changes, now());
         let found = world.adopt().await;

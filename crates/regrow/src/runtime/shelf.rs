@@ -1,8 +1,8 @@
 //! The store as the reconciler uses it: load, watch, commit.
 
 use regrow_control::reconcile::{CommitError, Input, StoreChange, Transaction};
-use regrow_model::Revision;
 use regrow_model::key::{Change, ROOT};
+use regrow_model::{Key, Revision};
 use regrow_store::{
     Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, EventKind, Op, PutRequest, RangeRequest, Store,
     TxnRequest, Watch, WatchItem, WatchRequest,
@@ -27,6 +27,11 @@ impl Shelf {
         // Every key is watched: the view's revision must keep up with commits to any of them.
         let watch = self.store.watch(WatchRequest::prefix("").from(next)).await?;
         Ok((Input::Changed { changes, revision }, watch))
+    }
+
+    /// Takes back an order to stop everything, whether it was carried out or cut short.
+    pub(super) async fn end_halt(&self) -> Result<(), Error> {
+        self.store.delete_range(DeleteRangeRequest::key(Key::Halt.to_string())).await.map(drop)
     }
 
     /// The keys under a prefix.
