@@ -47,7 +47,15 @@ fn walk(path: &mut Vec<String>, old: &Value, new: &Value, fields: &mut Vec<Strin
             return a.iter().zip(b).for_each(|(a, b)| walk(path, a, b, fields));
         }
         if old != new {
-            fields.push(format!("{}: {} → {}", path.join("."), shown(old), shown(new)));
+            let name = path.join(".");
+            // Values of an environment are often secrets, and what is told here is read aloud: logs, chats, reviews.
+            let secret = path.first().is_some_and(|field| field == "environment");
+            fields.push(match (secret, old, new) {
+                (false, ..) => format!("{name}: {} → {}", shown(old), shown(new)),
+                (true, Value::Null, _) => format!("{name}: (added)"),
+                (true, _, Value::Null) => format!("{name}: (removed)"),
+                (true, ..) => format!("{name}: (changed)"),
+            });
         }
         return;
     };
