@@ -214,7 +214,10 @@ fn overall(view: &View, groups: &[GroupStatus], templates: &[TemplateStatus]) ->
         group.rollout.is_none()
             && group.instances.len() == group.size as usize
             && group.healthy == group.size as usize
-            && group.instances.iter().all(|instance| instance.goal == desired::Goal::Run)
+            && group.instances.iter().all(|instance| {
+                // One of another version is still to be replaced, even when that waits or has not begun yet.
+                instance.goal == desired::Goal::Run && instance.version == group.version
+            })
     };
     if groups.iter().all(whole) && templates.iter().all(|template| template.state == "loaded") {
         Overall::Healthy

@@ -157,7 +157,7 @@ fn hold_pause(cluster: &mut Cluster<'_>, object: &Ref, short: &str) {
         object: object.clone(),
         what: format!("begin the change to version {short}"),
         rule: Rule::Pause,
-        why: pause.why.clone(),
+        why: format!("paused: {}", pause.why),
         until: pause.until,
     });
     if let Some(until) = pause.until {

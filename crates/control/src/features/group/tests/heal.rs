@@ -109,7 +109,7 @@ fn a_dead_one_of_a_pause_comes_back_as_it_was() {
     assert_eq!(world.serving(), ["web-0 1 v1 :20000", "web-1 1 v1 :20001", "web-2 2 v1 :20002"]);
     let held = lines(&plan);
     assert!(
-        held.starts_with("held group/web: begin the change to version ") && held.ends_with("[pause] night\n"),
+        held.starts_with("held group/web: begin the change to version ") && held.ends_with("[pause] paused: night\n"),
         "{held}"
     );
     world.view.pause = None;
