@@ -219,7 +219,9 @@ fn template(view: &View, name: &Name, now: Time) -> Option<State> {
                 let (stage, since) = (stage(problem.stage), ago(problem.since, now));
                 summary = format!("{stage} on {node} for {since}, because of {}: {}", problem.input, problem.reason);
                 cause = Some(problem.cause.clone());
-                if problem.retry_at > now {
+                if matches!(problem.stage, observed::Stage::Render | observed::Stage::Guard | observed::Stage::Check) {
+                    lines.push(format!("tried again on {node} when an input changes"));
+                } else if problem.retry_at > now {
                     lines.push(format!("tried again on {node} in {}", ago(now, problem.retry_at)));
                 }
             }

@@ -189,6 +189,7 @@ fn a_template_behind_its_guard() {
         Now
           written on n1: set ········ for 2s
           loaded on n1: set ········ for 2s
+          tried again on n1 when an input changes
         ",
     );
 }

@@ -4,8 +4,8 @@ mod text;
 
 pub use text::render;
 
-use regrow_model::observed::{EndpointState, Phase};
-use regrow_model::{Digest, Held, InstanceId, Name, Revision, Time, View, desired};
+use regrow_model::observed::{EndpointState, Inputs, Phase};
+use regrow_model::{Digest, Entry, Held, InstanceId, Name, Revision, Time, View, desired};
 use serde::{Deserialize, Serialize};
 
 /// The cluster at a glance.
@@ -147,7 +147,7 @@ pub struct TemplateStatus {
     pub name: Name,
     /// The node.
     pub node: Option<Name>,
-    /// One word for people: `loaded`, `written`, `waiting`, `refused`.
+    /// One word for people: `loaded`, `written`, `changing` (its inputs have changed since), `waiting`, `refused`.
     pub state: String,
     /// The set in place, short.
     pub digest: Option<String>,
@@ -207,6 +207,13 @@ fn overall(view: &View, groups: &[GroupStatus], templates: &[TemplateStatus]) ->
     let broken = |group: &GroupStatus| {
         group.instances.iter().any(|instance| matches!(instance.state.as_str(), "failing" | "backing off" | "exited"))
     };
+    let is_refused = |(name, group): (&Name, &Entry<desired::Group>)| {
+        let version = group.version();
+        view.group_status.get(name).is_some_and(|status| status.bad.iter().any(|bad| bad.version == version))
+    };
+    if view.groups.iter().any(is_refused) {
+        return Overall::Degraded;
+    }
     if groups.iter().any(broken) || templates.iter().any(|template| template.state == "refused") {
         return Overall::Degraded;
     }
@@ -351,15 +358,23 @@ fn instance(view: &View, id: &InstanceId, assignment: &desired::Assignment, now:
     }
 }
 
+/// Whether a template and the services that it reads are as they were when it was loaded.
+fn is_current(view: &View, template: Revision, loaded: &Inputs) -> bool {
+    let index = |service| view.service_index.get(service).map_or(Revision::ZERO, |index| index.revision);
+    loaded.template == template && loaded.services.iter().all(|(service, revision)| index(service) == *revision)
+}
+
 fn templates(view: &View) -> Vec<TemplateStatus> {
     let mut all = Vec::new();
-    for name in view.templates.keys() {
+    for (name, template) in &view.templates {
         let of = view.template_status.iter().filter(|((template, _), _)| template == name);
         let before = all.len();
         all.extend(of.map(|((name, node), status)| {
             let state = match (&status.problem, &status.written, &status.loaded) {
                 (Some(_), _, _) => "refused",
-                (None, Some(written), Some(loaded)) if written.digest == loaded.digest => "loaded",
+                (None, Some(written), Some(loaded)) if written.digest == loaded.digest => {
+                    if is_current(view, template.revision, &loaded.inputs) { "loaded" } else { "changing" }
+                }
                 (None, Some(_), _) => "written",
                 (None, None, _) => "waiting",
             };
