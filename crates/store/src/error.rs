@@ -84,7 +84,7 @@ pub enum Error {
         max: usize,
     },
     /// The disk or the quota is full. Reads, deletes and compaction go on; puts do again when there is space.
-    #[error("no space left for writes")]
+    #[error("no space left on the disk of the store: free some, or raise the quota")]
     NoSpace,
     /// Bytes on disk are not what was written; they are not served. Not the caller's fault.
     #[error("file {file} is corrupt at offset {offset}: {what}")]

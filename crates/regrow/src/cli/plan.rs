@@ -51,7 +51,7 @@ pub(super) fn print_plan(planned: &Applied, json: bool) -> Result<(), Failure> {
         let _ = writeln!(out, "  {:<8} {:<24} {}", action.verb, action.object, action.why);
     }
     if !planned.held.is_empty() {
-        out.push_str("\nHeld back:\n");
+        out.push_str(if out.is_empty() { "Held back:\n" } else { "\nHeld back:\n" });
     }
     for held in &planned.held {
         let _ = writeln!(out, "  {:<24} {}: {}", held.object, held.what, held.why);
