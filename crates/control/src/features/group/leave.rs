@@ -51,7 +51,8 @@ pub(super) fn retire(cluster: &Cluster<'_>, member: &Member<'_>, why: &str, caus
 /// assignment that is newer than the endpoint's `draining` is the one of the first write.
 ///
 /// A guard that refuses to empty a pool would make a group of one unchangeable; where the group's floor allows its
-/// absence the guard is waited for no longer than `drain`.
+/// absence the guard is waited for no longer than `drain`. Nor is it by the first of a group all of whose instances
+/// leave: they were told to when fewer were wanted.
 pub(super) fn drain(cluster: &mut Cluster<'_>, member: &Member<'_>, others: u32) {
     let group = cluster.view.groups.get(&member.id.group);
     let spec = group.map(|group| &group.spec).or_else(|| {
@@ -69,7 +70,7 @@ pub(super) fn drain(cluster: &mut Cluster<'_>, member: &Member<'_>, others: u32)
     }
     let left_at = match cluster.pools.hold(service, endpoint.revision) {
         Hold::Unread => endpoint.since,
-        Hold::Guarded(_) if others >= floor => endpoint.since,
+        Hold::Guarded(_) if others >= floor || is_first_of_leavers(cluster, member) => endpoint.since,
         Hold::Guarded(why) | Hold::Held(why) => {
             return hold(&mut cluster.plan, member, why, None);
         }
@@ -88,6 +89,14 @@ pub(super) fn drain(cluster: &mut Cluster<'_>, member: &Member<'_>, others: u32)
     let why = format!("requests in flight may take {}", crate::features::span(linger));
     hold(&mut cluster.plan, member, why, Some(until));
     cluster.plan.recheck(until);
+}
+
+/// Whether all of a group leave, and this is the first of them. A guard then waits for somebody to take their place, and
+/// nobody can come before one of them has gone.
+fn is_first_of_leavers(cluster: &Cluster<'_>, member: &Member<'_>) -> bool {
+    let members = cluster.roster.members(&member.id.group);
+    members.iter().all(|member| member.assignment.goal == Goal::Drain)
+        && members.first().is_some_and(|first| first.id == member.id)
 }
 
 fn stop(cluster: &mut Cluster<'_>, member: &Member<'_>, why: &str) {

@@ -35,14 +35,20 @@ impl<'a> Pools<'a> {
     pub(super) fn of(view: &'a View) -> Pools<'a> {
         let mut readers: BTreeMap<&Name, Vec<Reader<'_>>> = BTreeMap::new();
         for ((template, node), status) in &view.template_status {
-            let Some(loaded) = &status.value.loaded else { continue };
+            // Before the first set was loaded nobody knows which of the written ones a program that started has read.
+            let (set, known) = match (&status.value.loaded, &status.value.written) {
+                (Some(loaded), _) => (loaded, true),
+                (None, Some(written)) => (written, false),
+                (None, None) => continue,
+            };
             if !view.templates.contains_key(template) || !view.nodes.contains_key(node) {
                 continue;
             }
             let problem = status.value.problem.as_ref().filter(|problem| problem.stage == Stage::Guard);
-            for (service, index) in &loaded.inputs.services {
+            for (service, index) in &set.inputs.services {
+                let loaded = if known { *index } else { Revision::ZERO };
                 let refused = problem.and_then(|problem| problem.inputs.services.get(service).copied());
-                readers.entry(service).or_default().push(Reader { template, loaded: *index, refused });
+                readers.entry(service).or_default().push(Reader { template, loaded, refused });
             }
         }
         Pools { readers }

@@ -20,13 +20,14 @@ const UNCHECKED_ARRIVES: Duration = Duration::from_secs(1);
 
 /// Brings a group's status up to date, and reports what keeps it from its newest version.
 ///
-/// `kept`: the members that fill the group's size, without those of a surge.
+/// `all`: the members that fill the group's size, and behind them those of a surge: a new version often shows first in
+/// a surge that it is bad.
 pub(super) fn update(
     cluster: &mut Cluster<'_>,
     name: &Name,
     wanted: &desired::Group,
     target: &Target<'_>,
-    kept: &[Member<'_>],
+    all: &[Member<'_>],
 ) {
     let object = Ref::new(Kind::Group, name);
     let current = cluster.view.group_status.get(name).map(|status| &*status.value);
@@ -38,6 +39,7 @@ pub(super) fn update(
     let version = target.version;
     let short = version.short();
     let size = wanted.spec.size as usize;
+    let kept = &all[..all.len().min(size)];
     let good = next.good.as_ref().is_some_and(|good| good.version == version);
     let known_bad = next.bad.iter().any(|bad| bad.version == version);
     let mut cause = target.cause.clone();
@@ -58,7 +60,7 @@ pub(super) fn update(
             }
             _ => next.good = Some(GoodGroup { version, group: target.group.clone().into_owned(), at: cluster.now }),
         }
-    } else if let Some((reason, since)) = failure(cluster, target, kept).filter(|_| !good && !known_bad) {
+    } else if let Some((reason, since)) = failure(cluster, target, all).filter(|_| !good && !known_bad) {
         cause = since;
         let bad = Bad { version, stage: Stage::Health, reason, since: cluster.now, cause: cause.clone() };
         match next.good.as_ref().filter(|_| wanted.spec.update.rollback) {
@@ -107,9 +109,9 @@ pub(super) fn has_arrived(cluster: &mut Cluster<'_>, member: &Member<'_>) -> boo
 }
 
 /// Why the target version has failed, when it has, and the chain that showed it.
-fn failure(cluster: &mut Cluster<'_>, target: &Target<'_>, kept: &[Member<'_>]) -> Option<(String, CauseId)> {
+fn failure(cluster: &mut Cluster<'_>, target: &Target<'_>, all: &[Member<'_>]) -> Option<(String, CauseId)> {
     let within = target.group.spec.update.health_within.0;
-    let coming = kept.iter().filter(|member| {
+    let coming = all.iter().filter(|member| {
         member.assignment.version == target.version && member.assignment.goal == Goal::Run && !member.is_healthy()
     });
     for member in coming {

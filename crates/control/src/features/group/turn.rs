@@ -44,8 +44,7 @@ impl<'t, 'a> Turn<'t, 'a> {
         let surge = if self.cluster.paused { surge.min(self.members.len().saturating_sub(size)) } else { surge };
         let kept = &self.members[..self.members.len().min(size + surge)];
         let extra = &self.members[kept.len()..];
-        let sized = &kept[..kept.len().min(size)];
-        status::update(self.cluster, self.name, self.wanted, &self.target, sized);
+        status::update(self.cluster, self.name, self.wanted, &self.target, kept);
 
         let others =
             u32::try_from(self.members.iter().filter(|member| member.is_available()).count()).unwrap_or(u32::MAX);
