@@ -24,7 +24,9 @@ pub fn outcome(view: &View, node: &Name, planned: &Planned, outcome: &Outcome, n
             started(view, id, instance, *process, *adopted, now)
         }
         Outcome::Failed { error, .. } if start && instance.phase == Phase::Starting => {
-            start_failed(view, id, instance, error, now)
+            // Done again because the outcome of the first attempt was lost: that one may have gone through.
+            let perhaps_there = planned.intent.is_empty();
+            start_failed(view, id, instance, error, now, perhaps_there)
         }
         Outcome::Stopped { exit } if !start => ended(view, id, instance, exit, now, &instance.cause, true),
         _ => Recorded::default(),
@@ -87,9 +89,18 @@ fn started(view: &View, id: &InstanceId, seen: &Instance, process: ProcessId, ad
     recorded
 }
 
-fn start_failed(view: &View, id: &InstanceId, seen: &Instance, error: &WorldError, now: Time) -> Recorded {
+/// `perhaps_there`: a process may be there all the same, so it is stopped before the slot gets its next life.
+fn start_failed(
+    view: &View,
+    id: &InstanceId,
+    seen: &Instance,
+    error: &WorldError,
+    now: Time,
+    perhaps_there: bool,
+) -> Recorded {
     let mut recorded = Recorded::default();
-    let next = Instance { phase: Phase::Exited, error: Some(error.clone()), since: now, ..seen.clone() };
+    let phase = if perhaps_there { Phase::Stopping } else { Phase::Exited };
+    let next = Instance { phase, error: Some(error.clone()), since: now, ..seen.clone() };
     recorded.changes.push(Change::Put(Record::Instance(id.clone(), Box::new(next))));
     down(view, id, seen.incarnation, &seen.cause, now, &mut recorded.changes);
     let message = format!("could not be started: {}", error.text);
