@@ -123,7 +123,8 @@ fn plan() -> (f64, f64) {
     let mut now = Time(1_000_000);
     let mut revision = 0;
     reconciler.input(Input::Changed { changes: Vec::new(), revision: Revision(0) }, now);
-    reconciler.input(Input::Adopted { found: Vec::<Found>::new(), loaded: BTreeMap::new() }, now);
+    reconciler
+        .input(Input::Adopted { found: Vec::<Found>::new(), loaded: BTreeMap::new(), written: BTreeMap::new() }, now);
     let command = Box::new(Command::Apply(spec(1_000, 10)));
     reconciler.input(Input::Asked { ticket: regrow_control::reconcile::Ticket(1), command }, now);
     for _ in 0..1_000 {

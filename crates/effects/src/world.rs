@@ -123,6 +123,12 @@ impl World {
         self.inner.checks.replace(targets);
     }
 
+    /// The set of a template that is in place, with its contents in the order of its files; `None` when nothing was put
+    /// there, or it is not kept. Reads the disk.
+    pub fn placed_set(&self, template: &Name) -> Option<(Digest, Vec<Arc<str>>)> {
+        self.inner.files.placed_set(template)
+    }
+
     /// The contents of a kept set in the order of its files; `None` when it is not kept, or was changed by hand.
     /// Reads the disk.
     pub fn kept_set(&self, template: &Name, digest: &Digest) -> Option<Vec<Arc<str>>> {

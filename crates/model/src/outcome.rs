@@ -48,6 +48,9 @@ pub enum Observation {
         instance: InstanceId,
         /// The life.
         incarnation: u64,
+        /// Which process of that life, where it is known: one that was started twice, because the outcome of its first
+        /// start was lost, has had two.
+        process: Option<ProcessId>,
         /// How.
         exit: Exit,
     },

@@ -41,7 +41,8 @@ pub struct Local {
     /// For each template the contents of the set that is in place on disk.
     pub written: BTreeMap<Name, SetContents>,
     /// For each template the servers that its running HAProxy knows beyond the loaded configuration, in maintenance
-    /// since they were taken out through its socket: `backend/server` to the options that it was made with.
+    /// since they were taken out through its socket: `backend/server` to the options that it was made with. None for a
+    /// template of which this agent does not know what HAProxy runs with: it has just started, or an outcome was lost.
     pub parked: BTreeMap<Name, BTreeMap<String, String>>,
 }
 

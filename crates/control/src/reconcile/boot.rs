@@ -32,19 +32,28 @@ pub(super) struct Boot {
 /// Compares what was found with what is recorded for `node`.
 pub(super) fn compare(view: &View, node: &Name, found: &[Found], cause: &CauseId, unseen: impl Fn() -> Exit) -> Boot {
     let mut boot = Boot::default();
+    // First: it begins the chain that the others belong to.
+    boot.events.push(Draft::new(
+        EventKind::AgentStarted,
+        Ref::new(Kind::Node, node),
+        format!("agent started, {} instances found alive", found.iter().filter(|f| f.process.is_some()).count()),
+        cause,
+    ));
     for (id, instance) in view.instances.iter().filter(|(_, instance)| instance.node == *node) {
         if !matches!(instance.phase, Phase::Running | Phase::Stopping) {
             continue;
         }
         let same = found.iter().find(|found| found.instance == *id && found.incarnation == instance.incarnation);
         match same {
-            Some(Found { process: Some(process), .. }) if Some(*process) == instance.process => {
+            // One that was told to stop while it started is recorded without its process.
+            Some(Found { process: Some(process), .. }) if instance.process.is_none_or(|known| known == *process) => {
                 let message = format!("still running as pid {} after the agent's restart", process.pid);
                 boot.events.push(Draft::new(EventKind::Adopted, Ref::instance(id), message, cause));
             }
             other => boot.ended.push(Observation::Exited {
                 instance: id.clone(),
                 incarnation: instance.incarnation,
+                process: None,
                 exit: other.and_then(|found| found.exit.clone()).unwrap_or_else(&unseen),
             }),
         }
@@ -58,11 +67,5 @@ pub(super) fn compare(view: &View, node: &Name, found: &[Found], cause: &CauseId
         .filter(|found| found.process.is_some() && !known(found))
         .map(|found| (found.instance.clone(), found.incarnation))
         .collect();
-    boot.events.push(Draft::new(
-        EventKind::AgentStarted,
-        Ref::new(Kind::Node, node),
-        format!("agent started, {} instances found alive", found.iter().filter(|f| f.process.is_some()).count()),
-        cause,
-    ));
     boot
 }

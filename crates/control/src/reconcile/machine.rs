@@ -10,7 +10,7 @@ use crate::governor;
 use regrow_model::key::{Change, Record};
 use regrow_model::observed::{Node, Phase};
 use regrow_model::plan::CheckTarget;
-use regrow_model::process::Exit;
+use regrow_model::process::{Exit, ProcessId};
 use regrow_model::view::Local;
 use regrow_model::{
     Action, CauseId, Held, InstanceId, Key, Kind, Name, Observation, Outcome, Plan, Planned, Recorded, Ref, Revision,
@@ -152,9 +152,8 @@ impl Reconciler {
     pub fn input(&mut self, input: Input, now: Time) {
         match input {
             Input::Changed { changes, revision } => self.changed(changes, revision),
-            Input::Adopted { found, loaded } => {
-                self.view.local.written = loaded.clone();
-                self.view.local.loaded = loaded;
+            Input::Adopted { found, loaded, written } => {
+                (self.view.local.loaded, self.view.local.written) = (loaded, written);
                 self.booted(&found, now);
             }
             Input::Ended { ticket, outcome } => self.ended(ticket, outcome, now),
@@ -284,7 +283,12 @@ impl Reconciler {
                 }
                 Action::Record { .. } => Recorded::default(),
             },
-            (Origin::Seen(Observation::Exited { instance, incarnation, exit }, cause), _) => {
+            (Origin::Seen(Observation::Exited { instance, process, .. }, _), _)
+                if is_another(&self.view, instance, *process) =>
+            {
+                Recorded::default()
+            }
+            (Origin::Seen(Observation::Exited { instance, incarnation, exit, .. }, cause), _) => {
                 instance::exited(&self.view, &self.node, instance, *incarnation, exit, now, cause)
             }
             (
@@ -403,6 +407,9 @@ impl Reconciler {
                 Stage::Waiting { origin, failures, .. } => self.record(&object, origin, failures, now),
                 _ => {
                     self.tickets.remove(&busy.ticket);
+                    if let (Stage::Acting { .. }, Some(planned)) = (&busy.stage, &busy.planned) {
+                        template::forget(&mut self.view.local, planned);
+                    }
                     self.dirty = true;
                     self.free(&object, now);
                 }
@@ -537,6 +544,12 @@ fn instance_of(observation: &Observation) -> &InstanceId {
     match observation {
         Observation::Exited { instance, .. } | Observation::Checked { instance, .. } => instance,
     }
+}
+
+/// Whether an instance is recorded with another process than this one.
+fn is_another(view: &View, instance: &InstanceId, process: Option<ProcessId>) -> bool {
+    let known = view.instances.get(instance).and_then(|instance| instance.process);
+    known.zip(process).is_some_and(|(known, seen)| known != seen)
 }
 
 /// Whether a newer observation makes an older one moot.

@@ -58,6 +58,8 @@ pub enum Input {
         found: Vec<Found>,
         /// Contents of the sets that templates have loaded, from disk.
         loaded: BTreeMap<Name, SetContents>,
+        /// Contents of the sets that are in place, from disk.
+        written: BTreeMap<Name, SetContents>,
     },
     /// An action has ended.
     Ended {

@@ -131,9 +131,14 @@ pub(super) fn mark(template: &Path, change: impl FnOnce(&mut Marks)) -> Result<(
     durable::write_json(&path, &marks).map_err(cannot("write", &path))
 }
 
+/// What is noted of a template's sets.
+pub(super) fn marks(template: &Path) -> Marks {
+    durable::read_json(&template.join("marks.json")).unwrap_or_default()
+}
+
 /// Lets the oldest sets go. What cannot be removed now is tried again the next time.
 pub(super) fn prune(template: &Path) {
-    let marks: Marks = durable::read_json(&template.join("marks.json")).unwrap_or_default();
+    let marks = marks(template);
     let used = [marks.placed, marks.loaded].map(|digest| digest.map(|digest| digest.to_string()));
     let entries = fs::read_dir(sets(template)).into_iter().flatten().flatten();
     let mut idle: Vec<(SystemTime, PathBuf)> = entries

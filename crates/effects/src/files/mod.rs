@@ -118,6 +118,12 @@ impl Files {
         crate::blocking(move || kept::mark(&folder, |marks| marks.loaded = Some(digest))).await?
     }
 
+    /// The set that is in place, with its contents in the order of its files.
+    pub(crate) fn placed_set(&self, template: &Name) -> Option<(Digest, Vec<Arc<str>>)> {
+        let digest = kept::marks(&self.of(template)).placed?;
+        Some((digest, self.kept_set(template, &digest)?))
+    }
+
     /// The contents of a kept set, in the order of its files.
     pub(crate) fn kept_set(&self, template: &Name, digest: &Digest) -> Option<Vec<Arc<str>>> {
         Kept::find(&self.of(template), *digest)?.contents().ok()

@@ -80,7 +80,8 @@ impl Instances {
             && self.watch(instance, state, folder.clone()).is_err()
         {
             let exit = watch::ended(&folder, incarnation).await;
-            let gone = regrow_model::Observation::Exited { instance: instance.clone(), incarnation, exit };
+            let (instance, process) = (instance.clone(), Some(process));
+            let gone = regrow_model::Observation::Exited { instance, incarnation, process, exit };
             let seen = self.seen.clone();
             // Behind the outcome: the runtime learns of the process first.
             tokio::spawn(async move { seen.send(gone).await });

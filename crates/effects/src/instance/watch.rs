@@ -53,7 +53,8 @@ impl Instances {
             if !told {
                 let incarnation = observed.state.incarnation;
                 // Fails only when the agent ends, and then it will be found again.
-                let _ = seen.send(Observation::Exited { instance, incarnation, exit }).await;
+                let process = Some(observed.state.process);
+                let _ = seen.send(Observation::Exited { instance, incarnation, process, exit }).await;
             }
         });
         Ok(watched)

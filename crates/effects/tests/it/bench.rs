@@ -70,7 +70,7 @@ impl Bench {
     pub(crate) async fn exited(&mut self) -> (InstanceId, u64, Exit) {
         let exited = loop {
             let next = tokio::time::timeout(WAIT_MAX, self.sees.recv()).await.expect("an end in time");
-            if let Some(Observation::Exited { instance, incarnation, exit }) = next {
+            if let Some(Observation::Exited { instance, incarnation, exit, .. }) = next {
                 break (instance, incarnation, exit);
             }
         };

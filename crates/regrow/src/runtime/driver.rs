@@ -226,6 +226,16 @@ pub(super) fn kept_sets(world: &World, view: &View) -> BTreeMap<Name, SetContent
     sets
 }
 
+/// The sets that are in place, from disk.
+pub(super) fn placed_sets(world: &World, view: &View) -> BTreeMap<Name, SetContents> {
+    let names = view.template_status.keys().map(|(name, _)| name);
+    let placed = names.filter_map(|name| {
+        let (digest, contents) = world.placed_set(name)?;
+        Some((name.clone(), SetContents { digest, contents }))
+    });
+    placed.collect()
+}
+
 /// What effects found, in the reconciler's words.
 pub(super) fn found(found: regrow_effects::Found) -> Found {
     let regrow_effects::Found { instance, incarnation, process, exit } = found;

@@ -72,7 +72,9 @@ impl Runtime {
         reconciler.input(changes, now());
         let found = world.adopt().await;
         let loaded = driver::kept_sets(&world, reconciler.view());
-        reconciler.input(Input::Adopted { found: found.into_iter().map(driver::found).collect(), loaded }, now());
+        let written = driver::placed_sets(&world, reconciler.view());
+        let found = found.into_iter().map(driver::found).collect();
+        reconciler.input(Input::Adopted { found, loaded, written }, now());
         let (inbox, messages) = mpsc::channel(INBOX);
         let handle = Handle::new(inbox.clone(), shelf.clone(), world.clone());
         let driver = Driver::new(reconciler, shelf, world, inbox.clone(), messages);

@@ -25,7 +25,7 @@ mod outcome;
 mod plan;
 mod render;
 
-pub use outcome::{outcome, remember};
+pub use outcome::{forget, outcome, remember};
 pub use render::keys::watched;
 pub use render::{Place, RenderError, RenderedSet, render, validate};
 

@@ -3,9 +3,10 @@
 use regrow_model::action::Tell;
 use regrow_model::event::{Draft, EventKind};
 use regrow_model::key::{Change, Record};
-use regrow_model::observed::{self, Bad, Inputs, Problem, Rendered, Stage};
+use regrow_model::observed::{self, Bad, Inputs, Problem, Rendered, Stage, WorldError, WorldErrorKind};
 use regrow_model::view::{Local, SetContents};
 use regrow_model::{Action, Digest, Name, Outcome, Planned, Recorded, Time, View, limits};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{haproxy, inputs};
@@ -38,7 +39,7 @@ pub fn outcome(view: &View, node: &Name, planned: &Planned, outcome: &Outcome, n
             true
         }
         (Action::Install { digest, inputs, .. }, Outcome::Failed { stage, error }) => {
-            after.failed(stage.unwrap_or(Stage::Write), &error.text, *digest, inputs);
+            after.failed(stage.unwrap_or(Stage::Write), error, *digest, inputs);
             true
         }
         (Action::Load { digest, .. }, Outcome::Loaded { how }) => after.loaded(*digest, how),
@@ -72,19 +73,21 @@ pub fn remember(local: &mut Local, planned: &Planned, outcome: &Outcome) {
                     let parked = local.parked.entry(template.clone()).or_default();
                     haproxy::park(parked, commands, loaded.map_or(&[][..], |set| &set.contents));
                 }
-                Tell::Nobody | Tell::Signal { .. } | Tell::Command { .. } => drop(local.parked.remove(template)),
+                Tell::Nobody | Tell::Signal { .. } | Tell::Command { .. } => {
+                    local.parked.insert(template.clone(), BTreeMap::new());
+                }
             }
             match written {
                 Some(written) => drop(local.loaded.insert(template.clone(), written)),
                 None => drop(local.loaded.remove(template)),
             }
         }
+        // It may have come to the swap, or not.
+        (Action::Restore { .. }, Outcome::Failed { .. }) => forget(local, planned),
         // How far a socket's commands came is not known: the reload that follows makes it known.
-        (Action::Load { template, tell: Tell::Haproxy { .. }, .. }, Outcome::Failed { .. }) => {
-            local.parked.remove(template);
-        }
+        (Action::Load { .. }, Outcome::Failed { .. }) => forget(local, planned),
         (Action::Restore { template, digest, .. }, Outcome::Loaded { .. }) => {
-            local.parked.remove(template);
+            local.parked.insert(template.clone(), BTreeMap::new());
             match local.loaded.get(template).filter(|set| set.digest == *digest).cloned() {
                 Some(loaded) => drop(local.written.insert(template.clone(), loaded)),
                 None => {
@@ -94,6 +97,20 @@ pub fn remember(local: &mut Local, planned: &Planned, outcome: &Outcome) {
             }
         }
         _ => {}
+    }
+}
+
+/// What an action may have done whose outcome never came: what is in place, or what HAProxy runs with, is not known any
+/// more.
+pub fn forget(local: &mut Local, planned: &Planned) {
+    match &planned.action {
+        Action::Install { template, .. } => drop(local.written.remove(template)),
+        Action::Load { template, .. } => drop(local.parked.remove(template)),
+        Action::Restore { template, .. } => {
+            local.written.remove(template);
+            local.parked.remove(template);
+        }
+        Action::Record { .. } | Action::Start { .. } | Action::Stop { .. } => {}
     }
 }
 
@@ -154,10 +171,11 @@ impl After<'_> {
     }
 
     /// A set that could not be put in place: the one before it stays.
-    fn failed(&mut self, stage: Stage, reason: &str, digest: Digest, inputs: &Inputs) {
+    fn failed(&mut self, stage: Stage, error: &WorldError, digest: Digest, inputs: &Inputs) {
         self.status.pending_since = None;
-        self.problem(stage, reason, digest, inputs);
-        if stage == Stage::Check {
+        self.problem(stage, &error.text, digest, inputs);
+        // A check that could not be run, or took too long, has not judged the files.
+        if stage == Stage::Check && error.kind == WorldErrorKind::Refused {
             self.remember_bad(digest);
         }
         self.tell_problem();
@@ -190,7 +208,8 @@ impl After<'_> {
         let Some(loaded) = self.status.loaded.clone().filter(|loaded| loaded.digest == digest) else {
             return false;
         };
-        self.status.written = Some(Rendered { at: self.now, ..loaded });
+        let back = Rendered { at: self.now, ..loaded };
+        (self.status.written, self.status.loaded) = (Some(back.clone()), Some(back));
         let now = self.now;
         if let Some(problem) = &mut self.status.problem {
             problem.retry_at = retry_at(now, problem.failures);

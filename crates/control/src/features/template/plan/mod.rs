@@ -61,8 +61,11 @@ fn forget(view: &View, name: &Name, node: &Name, now: Time) -> Planned {
 
 impl Step<'_> {
     fn next(self, plan: &mut Plan) {
+        if self.status.written.as_ref().is_some_and(|written| self.is_astray(written)) {
+            return self.find(plan);
+        }
         if let Some(written) = &self.status.written
-            && self.status.loaded.as_ref().is_none_or(|loaded| loaded.digest != written.digest)
+            && self.is_to_be_loaded(written)
         {
             let written = written.clone();
             if self.finish(&written, plan) {
@@ -77,6 +80,30 @@ impl Step<'_> {
         } else if self.settled(&inputs, plan) && self.enough(&inputs, plan) {
             self.render(plan);
         }
+    }
+
+    /// Another set is in place than the one that is recorded, or nobody knows which: the outcome of an action that
+    /// swapped was lost. A bad set goes back anyway, with the waits of that.
+    fn is_astray(&self, written: &Rendered) -> bool {
+        let in_place = self.view.local.written.get(self.name).is_some_and(|set| set.digest == written.digest);
+        !in_place && !self.is_bad(written.digest)
+    }
+
+    /// Puts a known set in place again: the last good one if it is kept, else a new one.
+    fn find(&self, plan: &mut Plan) {
+        let kept =
+            |loaded: &&Rendered| self.view.local.loaded.get(self.name).is_some_and(|set| set.digest == loaded.digest);
+        match self.status.loaded.as_ref().filter(kept) {
+            Some(loaded) => self.restore(loaded.digest, plan),
+            None => self.render(plan),
+        }
+    }
+
+    /// What is in place has still to be loaded. Also when the loaded set is back in place after another that was not:
+    /// whoever started in between has read that one.
+    fn is_to_be_loaded(&self, written: &Rendered) -> bool {
+        let loaded = self.status.loaded.as_ref();
+        loaded.is_none_or(|loaded| loaded.digest != written.digest || loaded.at < written.at)
     }
 
     /// The inputs that were last dealt with: of the failure, if the last attempt failed.
@@ -114,7 +141,10 @@ impl Step<'_> {
         match problem.stage {
             Stage::Guard => self.hold(Rule::Guard, &problem.reason, None, plan),
             // Equal inputs render equally, and equal files are checked equally.
-            Stage::Render | Stage::Check => self.hold(Rule::KnownBad, &problem.reason, None, plan),
+            Stage::Render => self.hold(Rule::KnownBad, &problem.reason, None, plan),
+            Stage::Check if problem.digest.is_some_and(|digest| self.is_bad(digest)) => {
+                self.hold(Rule::KnownBad, &problem.reason, None, plan)
+            }
             _ if self.now < problem.retry_at => self.wait_for_retry(plan),
             _ => self.render(plan),
         }
@@ -145,7 +175,8 @@ impl Step<'_> {
         if self.known_bad(&set, plan) {
             return;
         }
-        let in_place = self.status.written.as_ref().is_some_and(|written| written.digest == set.digest);
+        let written = self.status.written.as_ref().filter(|written| !self.is_astray(written));
+        let in_place = written.is_some_and(|written| written.digest == set.digest);
         if in_place && !self.is_bad(set.digest) {
             self.same_again(&set, cause, plan);
             return;
@@ -170,7 +201,9 @@ impl Step<'_> {
     fn same_again(&self, set: &RenderedSet, cause: CauseId, plan: &mut Plan) {
         let mut status = self.status.clone();
         status.pending_since = None;
-        for rendered in [&mut status.written, &mut status.loaded].into_iter().flatten() {
+        let unloaded = self.status.written.as_ref().is_some_and(|written| self.is_to_be_loaded(written));
+        let loaded = status.loaded.as_mut().filter(|_| !unloaded);
+        for rendered in status.written.as_mut().into_iter().chain(loaded) {
             if rendered.digest == set.digest {
                 rendered.inputs = set.inputs.clone();
             }
@@ -188,7 +221,7 @@ impl Step<'_> {
     }
 
     fn restore(&self, digest: Digest, plan: &mut Plan) {
-        let tell = self.tell_to_go_back(plan);
+        let Some(tell) = self.tell_to_go_back(plan) else { return };
         let action =
             Action::Restore { template: self.name.clone(), digest, tell, directory: self.template.root.clone() };
         let problem = self.status.problem.as_ref();

@@ -4,15 +4,14 @@ use super::Step;
 use crate::features::template::haproxy;
 use crate::features::template::render;
 use regrow_model::action::Tell;
-use regrow_model::desired::Goal;
-use regrow_model::observed::{Phase, Rendered, Stage};
+use regrow_model::desired::{Assignment, Goal};
+use regrow_model::observed::{Instance, Phase, Rendered, Stage};
 use regrow_model::spec::Reload;
-use regrow_model::{Action, InstanceId, Kind, Name, Plan, Ref, Time};
+use regrow_model::{Action, InstanceId, Name, Plan, Time};
 use std::time::Duration;
 
 /// How old a process is before it is sent a signal. A younger one may not have its handler yet, and what most signals
-/// do without one is kill. For the same time it is in doubt whether a process that was starting while the files were
-/// swapped has read the old or the new ones.
+/// do without one is kill.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Who reads the files here, and what they need.
@@ -25,6 +24,8 @@ enum Readers {
     None,
     /// They are not there yet, or too young.
     Wait,
+    /// One is starting, and nobody knows which files it has read.
+    Unknown,
 }
 
 impl Step<'_> {
@@ -37,7 +38,7 @@ impl Step<'_> {
             Some(reload) => {
                 let readers = self.readers(reload, Some(written), plan);
                 match readers {
-                    Readers::Wait => return false,
+                    Readers::Wait | Readers::Unknown => return false,
                     Readers::None => {
                         probe = None;
                         Tell::Nobody
@@ -60,33 +61,45 @@ impl Step<'_> {
         true
     }
 
-    /// How to tell that the last good files are back: every reader, because any may have read the bad ones.
-    pub(super) fn tell_to_go_back(&self, plan: &mut Plan) -> Tell {
-        let Some(reload) = &self.template.spec.reload else { return Tell::Nobody };
+    /// How to tell that the last good files are back: every reader, because any may have read the bad ones. `None`
+    /// while it is not known which ones one has read.
+    pub(super) fn tell_to_go_back(&self, plan: &mut Plan) -> Option<Tell> {
+        let Some(reload) = &self.template.spec.reload else { return Some(Tell::Nobody) };
         match self.readers(reload, None, plan) {
-            Readers::Tell(instances) => self.by_reload(reload, instances),
+            Readers::Tell(instances) => Some(self.by_reload(reload, instances)),
             // Whoever starts reads what is in place: that comes first, the telling after it.
-            Readers::HaveRead | Readers::None | Readers::Wait => Tell::Nobody,
+            Readers::HaveRead | Readers::None | Readers::Wait => Some(Tell::Nobody),
+            Readers::Unknown => None,
         }
     }
 
     /// Who has to be told that the files were swapped at `written`; everyone when that is `None`.
     fn readers(&self, reload: &Reload, written: Option<&Rendered>, plan: &mut Plan) -> Readers {
         let Some(group) = &reload.group else { return Readers::Tell(Vec::new()) };
-        let mut running = Vec::new();
+        let swapped = written.map(|written| written.at);
+        let (mut running, mut there) = (Vec::new(), false);
         for (id, instance) in self.view.instances.iter().filter(|(id, _)| id.group == *group) {
             let assigned = self.view.assignments.get(id);
             let current = assigned.is_none_or(|assigned| assigned.incarnation == instance.incarnation);
-            if instance.node == *self.node && instance.phase == Phase::Running && current {
-                running.push((id.clone(), instance.incarnation, instance.since));
+            if instance.node != *self.node || !current {
+                continue;
+            }
+            let has_read = assigned.is_some_and(|assigned| has_read(assigned, instance, swapped));
+            match instance.phase {
+                Phase::Running => {
+                    there = true;
+                    if !has_read {
+                        running.push((id.clone(), instance.incarnation, instance.since));
+                    }
+                }
+                // Its program may have read the files before or after the swap, and cannot be told yet.
+                Phase::Starting if !has_read => return Readers::Unknown,
+                Phase::Starting | Phase::Stopping | Phase::Exited => {}
             }
         }
-        if running.is_empty() {
+        if !there {
             return if self.nobody_comes(group) { Readers::None } else { Readers::Wait };
         }
-        let swapped = written.map(|written| written.at);
-        let old = |since: Time| swapped.is_none_or(|swapped| since <= swapped || self.doubtful(group, since, swapped));
-        running.retain(|(.., since)| old(*since));
         let ripe = running.iter().map(|(.., since)| since.after(FRESH)).max().unwrap_or_default();
         if ripe > self.now && written.is_some() {
             plan.recheck(ripe);
@@ -96,15 +109,6 @@ impl Step<'_> {
             return Readers::HaveRead;
         }
         Readers::Tell(running.into_iter().map(|(id, incarnation, _)| (id, incarnation)).collect())
-    }
-
-    /// Whether a process that was seen running after the swap may have read the files before it.
-    fn doubtful(&self, group: &Name, since: Time, swapped: Time) -> bool {
-        let own = Ref::new(Kind::Template, self.name);
-        let waits = self.view.groups.get(group).is_some_and(|group| group.spec.after.contains(&own));
-        // A group that starts after this template cannot have started before its first set.
-        let first = waits && self.status.loaded.is_none();
-        !first && since <= swapped.after(FRESH)
     }
 
     /// Whether no instance of the group is or will be on this node.
@@ -139,8 +143,12 @@ impl Step<'_> {
             .problem
             .as_ref()
             .is_some_and(|problem| problem.stage == Stage::Reload && problem.digest == Some(written.digest));
-        // One socket belongs to one process; of several, which one answers is chance.
-        if refused || reload.group.is_some() && instances.len() != 1 {
+        // One socket belongs to one process; of several, which one answers is chance. One that stops still may.
+        let live = |group: &Name| {
+            let all = self.view.instances.iter().filter(|(id, _)| id.group == *group);
+            all.filter(|(_, seen)| seen.node == *self.node && seen.phase != Phase::Exited).count()
+        };
+        if refused || reload.group.as_ref().is_some_and(|group| instances.len() != 1 || live(group) != 1) {
             return None;
         }
         let local = &self.view.local;
@@ -149,12 +157,20 @@ impl Step<'_> {
             .get(self.name)
             .filter(|set| self.status.loaded.as_ref().is_some_and(|loaded| loaded.digest == set.digest))?;
         let wanted = local.written.get(self.name).filter(|set| set.digest == written.digest)?;
-        let parked = local.parked.get(self.name);
-        let commands = haproxy::commands(&loaded.contents, &wanted.contents, parked)?;
+        // Not known: this agent has loaded nothing yet, or does not know how far a load came. The one before it may have
+        // given commands whose outcome nobody heard.
+        let parked = local.parked.get(self.name)?;
+        let commands = haproxy::commands(&loaded.contents, &wanted.contents, Some(parked))?;
         Some(Tell::Haproxy { socket, commands })
     }
 
     fn socket(&self, reload: &Reload) -> Option<String> {
         reload.haproxy_socket.as_deref().map(|socket| render::absolute(&self.template.root, socket))
     }
+}
+
+/// Whether an instance has certainly read the files that were swapped in at `swapped`: it was assigned after that, and so
+/// started after it. An assignment that is newer than its instance's state was only written again and says nothing.
+fn has_read(assigned: &Assignment, instance: &Instance, swapped: Option<Time>) -> bool {
+    swapped.is_some_and(|swapped| swapped <= assigned.at && assigned.at <= instance.since)
 }

@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, content, failed, name, told};
 use regrow_model::action::Tell;
 use regrow_model::key::Record;
-use regrow_model::observed::{Phase, Stage};
+use regrow_model::observed::{self, Phase, Stage};
 use regrow_model::{Action, Key, Outcome, Plan, desired, limits};
 use std::time::Duration;
 
@@ -269,16 +269,8 @@ fn whoever_reads_the_files_is_told_once_it_can_hear() {
     };
     let Tell::Signal { instances, signal, .. } = tell(&cluster.step()) else { panic!("a signal") };
     assert_eq!((instances, signal.as_str()), (vec![("proxy-0".parse().unwrap(), 1)], "USR2"));
-    // It was replaced just after the swap: whether it has read the old files or the new ones is not known, and it may
-    // have no handler yet.
+    // One that was assigned after the swap has read the new files.
     cluster.later(10);
-    cluster.reader("proxy-0", Phase::Running);
-    assert_eq!(cluster.held(), [""; 0]);
-    assert_eq!(cluster.plan().recheck_at, Some(cluster.now.after(Duration::from_secs(1))));
-    cluster.later(1_000);
-    assert!(matches!(tell(&cluster.step()), Tell::Signal { .. }));
-    // One that started well after the swap has read the new files.
-    cluster.later(1_000);
     cluster.reader("proxy-0", Phase::Running);
     assert_eq!(tell(&cluster.step()), Tell::Nobody);
     // With none there it waits for one to come, and goes on rendering for it.
@@ -286,6 +278,28 @@ fn whoever_reads_the_files_is_told_once_it_can_hear() {
     assert_eq!(cluster.held(), [""; 0]);
     cluster.endpoints(&["web-2:21002"]);
     assert_eq!(content(&cluster.step()), "21002\n");
+}
+
+#[test]
+fn a_reader_that_starts_during_the_swap_is_told_however_late_it_is_seen() {
+    let mut cluster = loaded(|_| {});
+    cluster.reader("proxy-0", Phase::Starting);
+    cluster.later(10);
+    cluster.endpoints(&["web-1:21001"]);
+    cluster.act(Outcome::Installed);
+    // Which files it has read is not known, and it cannot be told yet.
+    assert_eq!(cluster.held(), [""; 0]);
+    cluster.later(5_000);
+    let id = "proxy-0".parse().unwrap();
+    let seen = (*cluster.view.instances[&id].value).clone();
+    let running = observed::Instance { phase: Phase::Running, since: cluster.now, ..seen };
+    cluster.put(Record::Instance(id, Box::new(running)));
+    // It may have no handler for the signal yet.
+    assert_eq!(cluster.held(), [""; 0]);
+    assert_eq!(cluster.plan().recheck_at, Some(cluster.now.after(Duration::from_secs(1))));
+    cluster.later(1_000);
+    let planned = cluster.step();
+    assert!(matches!(&planned.action, Action::Load { tell: Tell::Signal { .. }, .. }), "{planned:?}");
 }
 
 #[test]
@@ -383,7 +397,9 @@ fn a_crash_between_any_two_actions_converges() {
     cluster.template(PORTS, |_| {});
     cluster.endpoints(&["web-0:21000"]);
     let install = cluster.act(Outcome::Installed);
-    cluster.view.local = regrow_model::view::Local::default();
+    // What is in place is known from the disk.
+    let written = std::mem::take(&mut cluster.view.local.written);
+    cluster.view.local = regrow_model::view::Local { written, ..Default::default() };
     cluster.later(60_000);
     let load = cluster.act(told());
     assert_eq!(load.action.verb(), "load");
