@@ -60,7 +60,7 @@ impl Users {
         if self.rng.chance(700) {
             self.wish.mend();
         }
-        vec![Command::Resume, Command::ClearHalt, Command::Apply(self.wish.resolved())]
+        vec![Command::Resume, Command::Apply(self.wish.resolved())]
     }
 }
 

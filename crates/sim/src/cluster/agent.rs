@@ -3,10 +3,11 @@
 use super::{Cluster, Decided, Doing, Step};
 use crate::properties::{self, Property};
 use crate::wish::name;
-use regrow_control::reconcile::{Command, CommitError, Input, Output, Reconciler, Ticket, Transaction};
+use regrow_control::reconcile::{CommitError, Input, Output, Reconciler, Ticket, Transaction};
+use regrow_model::Time;
+use regrow_model::key::{Change, Key, Record};
 use regrow_model::observed::Node;
 use regrow_model::view::SetContents;
-use regrow_model::{Time, key::Change, key::Record};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,8 +21,16 @@ pub(super) struct Agent {
 }
 
 impl Cluster<'_> {
-    /// Starts an agent: it loads what is in the store and finds what lives in the world.
+    /// Starts an agent: it takes back the order to stop everything, loads what is in the store and finds what lives in
+    /// the world. Where the store cannot take that, it does not start, and is started again.
     pub(super) fn start_agent(&mut self) {
+        if self.store.truth().halt.is_some() {
+            if self.spells.is_full() {
+                return self.timeline.plan(Duration::from_secs(1), Step::Start);
+            }
+            let changes = vec![Change::Delete(Key::Halt)];
+            let _ = self.store.commit(Transaction { expect: Vec::new(), changes });
+        }
         self.agents += 1;
         let now = self.timeline.now();
         let record = Node { address: "127.0.0.1".to_owned(), version: "0.1.0".to_owned(), since: now };
@@ -44,7 +53,6 @@ impl Cluster<'_> {
         reconciler.input(Input::Adopted { found, loaded, written }, now);
         self.agent = Some(Agent { number: self.agents, reconciler, wakes_at: None, delivering: false });
         self.checks.clear();
-        self.ask(Command::ClearHalt);
         self.poll();
     }
 
