@@ -121,6 +121,14 @@ pub enum Error {
         /// What was tried and what came back.
         reason: String,
     },
+    /// Not an endpoint of a store elsewhere; caller's fault.
+    #[error("`{url}` is not an endpoint of a store: {why}")]
+    Endpoint {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The store was closed; a request that was waiting may or may not have happened.
     #[error("store closed")]
     Closed,

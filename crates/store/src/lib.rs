@@ -2,7 +2,8 @@
 //!
 //! **Flow.** [`Store`] is the trait; its types map one to one onto etcd's `rpc.proto`. [`Engine`] is the embedded
 //! implementation: one writer thread takes requests in order, evaluates them, writes all that are waiting as one
-//! checksummed frame, syncs once, then makes them visible, answers and wakes watchers.
+//! checksummed frame, syncs once, then makes them visible, answers and wakes watchers. [`Remote`] is a store elsewhere,
+//! by etcd's v3 interface; [`proto`] has the types that travel.
 //!
 //! **Guarantees.** What was acknowledged is on disk. A read sees only what is on disk, and everything acknowledged
 //! before the read began. Revisions have no gaps. A watch delivers every event once, in order, whole revisions at a
@@ -24,6 +25,8 @@ mod error;
 mod key;
 mod lease;
 pub mod limits;
+pub mod proto;
+mod remote;
 mod request;
 mod store;
 #[cfg(feature = "suite")]
@@ -38,6 +41,7 @@ pub use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse, LeasesResponse,
 };
+pub use remote::Remote;
 pub use request::{
     CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, KeyValue,
     PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget, Status,

@@ -236,7 +236,7 @@ pub struct HashResponse {
 pub struct Status {
     /// Where the store is.
     pub revision: Revision,
-    /// The oldest revision that can be read; 0: never compacted.
+    /// The oldest revision that can be read; 0: never compacted, or not known (a store elsewhere does not tell).
     pub compact_revision: Revision,
     /// Bytes of its files.
     pub db_size: u64,

@@ -1,0 +1,194 @@
+//! The endpoints of a store elsewhere, and which one is in use.
+
+use std::{
+    error::Error as _,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
+use tonic::{
+    Code, ConnectError, Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    Error, Result,
+    proto::{self, Asked, etcdserverpb::ResponseHeader},
+};
+
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an answer may take. etcd gives up by itself after 7 s, but hashes and compactions take what they take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a connection in use is asked whether it is still there. etcd takes offence below 5 s.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long it has to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often all endpoints are tried before a request is given up. With the pauses this is about 3 s beyond what the
+/// endpoints take to refuse: an election of etcd takes 1 s to 2 s.
+const ROUNDS_MAX: usize = 6;
+
+/// The pause after the first round; it doubles with each.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether a request may be sent again when nobody knows what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It changes nothing, or the same thing again.
+    Read,
+    /// It may have been done.
+    Write,
+}
+
+/// The endpoints of one store.
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    all: Vec<(String, Channel)>,
+    at: AtomicUsize,
+    cluster: OnceLock<u64>,
+}
+
+impl Endpoints {
+    pub(super) fn new<T: AsRef<str>>(urls: impl IntoIterator<Item = T>) -> Result<Self> {
+        let all = urls.into_iter().map(|url| endpoint(url.as_ref())).collect::<Result<Vec<_>>>()?;
+        if all.is_empty() {
+            return Err(Error::Endpoint { url: String::new(), why: "no endpoint is given".to_owned() });
+        }
+        Ok(Self { all, at: AtomicUsize::new(0), cluster: OnceLock::new() })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The endpoint in use: its number, and the way to it.
+    pub(super) fn current(&self) -> (usize, Channel) {
+        let at = self.at.load(Ordering::Relaxed) % self.all.len();
+        (at, self.all[at].1.clone())
+    }
+
+    /// Goes over to the next endpoint, unless somebody did already.
+    pub(super) fn leave(&self, at: usize, why: &str) {
+        let next = (at + 1) % self.all.len();
+        if self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() && next != at {
+            tracing::info!(from = self.all[at].0, to = self.all[next].0, why, "the store is asked at another endpoint");
+        }
+    }
+
+    /// Sends a request, to other endpoints too where that is safe, and waits for the answer.
+    pub(super) async fn call<T, F>(&self, kind: Kind, asked: Asked, call: impl Fn(Channel) -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<Response<T>, Status>>,
+    {
+        let mut tries = 0;
+        loop {
+            let (at, channel) = self.current();
+            let status = match timeout(ANSWER_TIMEOUT, call(channel)).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => Status::deadline_exceeded(format!("no answer in {} s", ANSWER_TIMEOUT.as_secs())),
+            };
+            tries += 1;
+            let error = match proto::error(&status, asked) {
+                Error::Unavailable { reason } => Error::Unavailable { reason: format!("{}: {reason}", self.all[at].0) },
+                error => return Err(error),
+            };
+            if !may_be_elsewhere(&status) {
+                return Err(error);
+            }
+            self.leave(at, status.message());
+            if tries >= ROUNDS_MAX * self.all.len() || (kind == Kind::Write && !never_sent(&status)) {
+                return Err(error);
+            }
+            if tries % self.all.len() == 0 {
+                sleep(PAUSE * (1 << (tries / self.all.len() - 1).min(ROUNDS_MAX))).await;
+            }
+        }
+    }
+
+    /// Refuses answers of another cluster than the first that answered.
+    pub(super) fn same_cluster(&self, header: Option<&ResponseHeader>) -> Result<()> {
+        let found = header.map_or(0, |header| header.cluster_id);
+        let first = *self.cluster.get_or_init(|| found);
+        if found == first {
+            return Ok(());
+        }
+        let reason = format!("an endpoint belongs to cluster {found:x}, the others to {first:x}");
+        Err(Error::Unavailable { reason })
+    }
+}
+
+fn endpoint(url: &str) -> Result<(String, Channel)> {
+    let refuse = |why: String| Error::Endpoint { url: url.to_owned(), why };
+    if !url.starts_with("http://") {
+        return Err(refuse("it is not http://HOST:PORT".to_owned()));
+    }
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| refuse(error.to_string()))?;
+    let channel = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .connect_lazy();
+    Ok((url.to_owned(), channel))
+}
+
+/// Whether another endpoint may answer better: the connection failed, or the member has no leader.
+pub(super) fn may_be_elsewhere(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted
+    )
+}
+
+/// Whether the request cannot have arrived: there was no connection.
+fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not an endpoint is refused at once, naming it.
+    #[tokio::test]
+    async fn endpoints_are_checked() {
+        for (urls, expect) in [
+            (&["127.0.0.1:2379"][..], "`127.0.0.1:2379`"),
+            (&["http://127.0.0.1:2379", "https://127.0.0.1:2379"], "`https://127.0.0.1:2379`"),
+            (&["http://"], "`http://`"),
+            (&[], "no endpoint"),
+        ] {
+            let error = Endpoints::new(urls).expect_err("refused").to_string();
+            assert!(error.contains(expect), "{error}");
+        }
+    }
+
+    /// A write to an endpoint where nobody listens goes to the next; what was sent does not.
+    #[tokio::test]
+    async fn only_what_was_never_sent_is_sent_again() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        drop(listener);
+        let endpoint = Endpoint::from_shared(url).expect("an endpoint").connect_lazy();
+        let mut client = crate::proto::etcdserverpb::kv_client::KvClient::new(endpoint);
+        let status = client.put(crate::proto::etcdserverpb::PutRequest::default()).await.expect_err("nobody is there");
+        assert!(never_sent(&status) && may_be_elsewhere(&status), "{status:?}");
+        assert!(!never_sent(&Status::unavailable("etcdserver: request timed out")));
+    }
+}
