@@ -2,10 +2,12 @@
 //!
 //! - [`Agent`]: what a door can ask of the agent behind it.
 //! - [`api`]: Regrow's own HTTP interface, on a Unix socket and on the HTTP door.
+//! - [`etcd`]: the store as an etcd member, by gRPC.
 //! - [`wire`]: the types that travel, shared with the command line.
 
 mod agent;
 pub mod api;
+pub mod etcd;
 pub mod wire;
 
 pub use agent::{Agent, AgentError, BoxFuture, Lines};

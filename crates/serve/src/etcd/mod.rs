@@ -1,0 +1,104 @@
+//! The etcd door: any `Store` as a single etcd v3 member over gRPC.
+//!
+//! **Flow.** Each service turns a message into the store's request, the answer into a message, and stamps the header.
+//! Nothing is decided here that etcd's clients do not decide by: codes and texts of errors are etcd's.
+//!
+//! **Guarantees.** Every call of a service that is registered is answered; what is not offered answers
+//! `UNIMPLEMENTED` with a sentence, other services too. A client that does not read holds up nobody but itself: what
+//! waits for it is bounded by [`limits`].
+//!
+//! **Assumptions.** The listener is on loopback, or whoever can reach it may do everything: there are no credentials
+//! yet.
+//!
+//! **Caveats.** Transactions may be nested about 50 deep, which is where the decoder stops; etcd's own limit is 128.
+//! A client that writes something else than `HOST:PORT` into HTTP/2's `:authority` is refused by the transport: `etcdctl`
+//! 3.4 does so for `endpoint status|hashkv` and `defrag` if the endpoint is given with `http://`, or by `--cluster`.
+//!
+//! How it is built, and why: `docs/design/0007-etcd-door.md`.
+
+mod cluster;
+mod fallback;
+mod health;
+mod identity;
+mod kv;
+mod lease;
+pub mod limits;
+mod maintenance;
+mod watch;
+
+use std::sync::Arc;
+
+use regrow_store::{
+    Error, Store,
+    proto::{
+        etcdserverpb::{
+            cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
+            maintenance_server::MaintenanceServer, watch_server::WatchServer,
+        },
+        health::health_server::HealthServer,
+        status,
+    },
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tonic::{
+    Status,
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+
+pub use identity::Identity;
+
+/// What every service has.
+#[derive(Clone)]
+struct Door {
+    store: Arc<dyn Store>,
+    identity: Arc<Identity>,
+    /// Room for watches, all connections together.
+    room: Arc<Semaphore>,
+}
+
+impl Door {
+    fn header(&self, revision: regrow_store::Revision) -> Option<regrow_store::proto::etcdserverpb::ResponseHeader> {
+        Some(self.identity.header(revision))
+    }
+}
+
+/// Serves the store to etcd clients until the future is dropped.
+///
+/// # Errors
+/// When the transport fails as a whole; a connection that fails ends alone.
+pub async fn serve(
+    listener: TcpListener,
+    store: Arc<dyn Store>,
+    identity: Identity,
+) -> Result<(), tonic::transport::Error> {
+    let door = Door { store, identity: Arc::new(identity), room: Arc::new(Semaphore::new(limits::WATCHES_MAX)) };
+    let bytes = limits::MESSAGE_BYTES_MAX;
+    let routes = Routes::new(KvServer::new(door.clone()).max_decoding_message_size(bytes))
+        .add_service(WatchServer::new(door.clone()).max_decoding_message_size(bytes))
+        .add_service(LeaseServer::new(door.clone()).max_decoding_message_size(bytes))
+        .add_service(ClusterServer::new(door.clone()).max_decoding_message_size(bytes))
+        .add_service(MaintenanceServer::new(door.clone()).max_decoding_message_size(bytes))
+        .add_service(HealthServer::new(door).max_decoding_message_size(bytes));
+    let routes = Routes::from(routes.into_axum_router().fallback(fallback::unimplemented));
+    Server::builder()
+        .max_concurrent_streams(limits::STREAMS_MAX)
+        .http2_keepalive_interval(Some(limits::PING_INTERVAL))
+        .http2_keepalive_timeout(Some(limits::PING_TIMEOUT))
+        .add_routes(routes)
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .await
+}
+
+/// The answer to a request that failed. What is not the caller's doing is logged, since etcd's texts hide it.
+fn refusal(error: Error) -> Status {
+    if matches!(error, Error::Corrupt { .. } | Error::Disk { .. } | Error::Unavailable { .. }) {
+        tracing::error!(%error, "a request of an etcd client failed");
+    }
+    status(&error)
+}
+
+/// An answer to what is not offered.
+fn not_offered(sentence: &'static str) -> Status {
+    Status::unimplemented(sentence)
+}
