@@ -122,7 +122,12 @@ impl Cluster {
     /// A command of the binary in the test's folder.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_regrow"));
-        command.args(words).current_dir(self.folder.path()).env_remove("REGROW_AGENT").env("REGROW_HTTP", "off");
+        command
+            .args(words)
+            .current_dir(self.folder.path())
+            .env_remove("REGROW_AGENT")
+            .env("REGROW_HTTP", "off")
+            .env("REGROW_ETCD", "off");
         command.env("REGROW_DATA", self.path("data")).stdin(Stdio::null());
         command
     }

@@ -11,6 +11,9 @@ use std::str::FromStr;
 /// Where the HTTP door is when nothing else is said.
 const HTTP_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8500);
 
+/// Where the etcd door is when nothing else is said: etcd's own port.
+const ETCD_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
+
 /// The agent's flags, also keys of its file (`--config`) and `REGROW_…` variables.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,6 +27,9 @@ pub(crate) struct Flags {
     /// The HTTP door as IP:PORT (port 0: any free one), or `off`. Default: 127.0.0.1:8500
     #[arg(long, env = "REGROW_HTTP", value_name = "IP:PORT")]
     pub(crate) http: Option<Door>,
+    /// The etcd door as IP:PORT (port 0: any free one), or `off`. Default: 127.0.0.1:2379
+    #[arg(long, env = "REGROW_ETCD", value_name = "IP:PORT")]
+    pub(crate) etcd: Option<Door>,
     /// Let doors listen beyond loopback without keys and tokens
     #[arg(long, env = "REGROW_INSECURE")]
     #[serde(default)]
@@ -40,6 +46,21 @@ pub(crate) struct Flags {
 pub(crate) enum Door {
     Off,
     At(SocketAddr),
+}
+
+impl Door {
+    /// Where it is to be opened, unless that would let other machines in.
+    fn open(self, name: &str, flag: &str, insecure: bool) -> Result<Option<SocketAddr>, Failure> {
+        match self {
+            Door::At(address) if !address.ip().is_loopback() && !insecure => Err(Failure::usage(format!(
+                "the {name} door at {address} would be open to other machines, and it asks for no credentials yet\n  \
+                 listen on loopback, as {flag} 127.0.0.1:{}, or say --insecure if the network around is yours alone",
+                address.port()
+            ))),
+            Door::At(address) => Ok(Some(address)),
+            Door::Off => Ok(None),
+        }
+    }
 }
 
 impl FromStr for Door {
@@ -66,6 +87,7 @@ pub(crate) struct Settings {
     pub(crate) address: IpAddr,
     pub(crate) data: PathBuf,
     pub(crate) http: Option<SocketAddr>,
+    pub(crate) etcd: Option<SocketAddr>,
 }
 
 impl Flags {
@@ -76,22 +98,14 @@ impl Flags {
             None => Flags::default(),
         };
         let insecure = self.insecure || file.insecure;
-        let http = match self.http.or(file.http).unwrap_or(Door::At(HTTP_DEFAULT)) {
-            Door::Off => None,
-            Door::At(address) => Some(address),
-        };
-        if let Some(address) = http.filter(|address| !address.ip().is_loopback() && !insecure) {
-            return Err(Failure::usage(format!(
-                "the HTTP door at {address} would be open to other machines, and it asks for no credentials yet\n  \
-                 listen on loopback, as --http 127.0.0.1:8500, or say --insecure if the network around is yours alone"
-            )));
-        }
+        let http = self.http.or(file.http).unwrap_or(Door::At(HTTP_DEFAULT)).open("HTTP", "--http", insecure)?;
+        let etcd = self.etcd.or(file.etcd).unwrap_or(Door::At(ETCD_DEFAULT)).open("etcd", "--etcd", insecure)?;
         let node = match self.node.or(file.node) {
             Some(name) => Name::new(&name).map_err(|error| Failure::usage(format!("--node: {error}")))?,
             None => host_name(),
         };
         let address = self.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Settings { node, address, data, http })
+        Ok(Settings { node, address, data, http, etcd })
     }
 }
 

@@ -1,7 +1,9 @@
 //! The doors: bound before anything starts, opened when all is ready.
 
+use crate::config::Settings;
 use crate::exit::Failure;
-use regrow_serve::{Agent, api};
+use regrow_serve::{Agent, api, etcd};
+use regrow_store::Store;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,13 +18,14 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub(super) struct Doors {
     unix: Option<UnixListener>,
     http: Option<TcpListener>,
+    etcd: Option<(TcpListener, etcd::Identity)>,
     socket: PathBuf,
     serving: JoinSet<()>,
 }
 
 impl Doors {
-    /// Binds the Unix socket in the data folder and, where wanted, the HTTP door; writes `doors.json`.
-    pub(super) async fn bind(data: &Path, http: Option<SocketAddr>) -> Result<Doors, Failure> {
+    /// Binds the Unix socket in the data folder and, where wanted, the HTTP and the etcd door; writes `doors.json`.
+    pub(super) async fn bind(data: &Path, settings: &Settings) -> Result<Doors, Failure> {
         let socket = data.join("regrow.sock");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(Failure::failed(format!(
@@ -39,29 +42,32 @@ impl Doors {
         }
         let unix = UnixListener::bind(&socket).map_err(refuse)?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).map_err(refuse)?;
-        let http = match http {
+        let mut doors = serde_json::Map::new();
+        let http = match settings.http {
             None => None,
-            Some(address) => Some(TcpListener::bind(address).await.map_err(|error| {
-                let hint = "choose another with --http IP:PORT, any free one with --http 127.0.0.1:0, or --http off";
-                Failure::failed(format!("cannot open the HTTP door at {address}: {error}\n  {hint}"))
-            })?),
-        };
-        let doors = match &http {
-            Some(listener) => {
-                let address =
-                    listener.local_addr().map_err(|error| Failure::failed(format!("the HTTP door: {error}")))?;
-                serde_json::json!({ "http": address.to_string() })
+            Some(address) => {
+                let (listener, address) = listen("HTTP", "--http", address).await?;
+                doors.insert("http".into(), address.to_string().into());
+                Some(listener)
             }
-            None => serde_json::json!({}),
         };
+        let etcd = match settings.etcd {
+            None => None,
+            Some(address) => {
+                let (listener, address) = listen("etcd", "--etcd", address).await?;
+                doors.insert("etcd".into(), address.to_string().into());
+                Some((listener, etcd::Identity::new(settings.node.as_str(), vec![format!("http://{address}")])))
+            }
+        };
+        let doors = serde_json::Value::Object(doors);
         let path = data.join("doors.json");
         std::fs::write(&path, format!("{doors}\n"))
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-        Ok(Doors { unix: Some(unix), http, socket, serving: JoinSet::new() })
+        Ok(Doors { unix: Some(unix), http, etcd, socket, serving: JoinSet::new() })
     }
 
     /// Begins to serve.
-    pub(super) fn open(mut self, agent: Arc<dyn Agent>) -> Doors {
+    pub(super) fn open(mut self, agent: Arc<dyn Agent>, store: Arc<dyn Store>) -> Doors {
         let router = api::router(agent);
         if let Some(listener) = self.unix.take() {
             let router = router.clone();
@@ -69,6 +75,13 @@ impl Doors {
         }
         if let Some(listener) = self.http.take() {
             self.serving.spawn(async move { drop(axum::serve(listener, router).await) });
+        }
+        if let Some((listener, identity)) = self.etcd.take() {
+            self.serving.spawn(async move {
+                if let Err(error) = etcd::serve(listener, store, identity).await {
+                    tracing::error!(%error, "the etcd door is shut");
+                }
+            });
         }
         self
     }
@@ -78,4 +91,15 @@ impl Doors {
         self.serving.abort_all();
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+/// A listener, and where it is in the end.
+async fn listen(name: &str, flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let refuse = |error: std::io::Error| {
+        let hint = format!("choose another with {flag} IP:PORT, any free one with {flag} 127.0.0.1:0, or {flag} off");
+        Failure::failed(format!("cannot open the {name} door at {address}: {error}\n  {hint}"))
+    };
+    let listener = TcpListener::bind(address).await.map_err(refuse)?;
+    let address = listener.local_addr().map_err(refuse)?;
+    Ok((listener, address))
 }

@@ -58,14 +58,14 @@ impl Runtime {
         let (seen_sender, seen) = mpsc::channel(SEEN);
         let shim = ShimCommand { program: OWN_PROGRAM.into(), arguments: vec!["shim".into()] };
         let world = World::open(&data, shim, seen_sender).map_err(Failure::failed)?;
-        let doors = doors::Doors::bind(&data, settings.http).await?;
+        let doors = doors::Doors::bind(&data, &settings).await?;
         let record =
             Node { address: settings.address.to_string(), version: env!("CARGO_PKG_VERSION").to_owned(), since: now() };
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let mut reconciler = Reconciler::new(settings.node, record, environment);
-        let shelf = Shelf::new(store);
+        let shelf = Shelf::new(store.clone());
         // Before the loop looks at it: an agent that starts is to run things again.
         shelf.end_halt().await.map_err(Failure::failed)?;
         let (changes, watch) = shelf.load().await.map_err(Failure::failed)?;
@@ -80,7 +80,7 @@ impl Runtime {
         let driver = Driver::new(reconciler, shelf, world, inbox.clone(), messages);
         driver.follow(watch, seen);
         let driver = tokio::spawn(driver.run());
-        let doors = doors.open(Arc::new(handle.clone()));
+        let doors = doors.open(Arc::new(handle.clone()), store);
         Ok(Runtime { handle, inbox, driver, doors })
     }
 
