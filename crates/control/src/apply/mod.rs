@@ -6,6 +6,8 @@
 mod difference;
 mod order;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 pub use difference::{Difference, Verb};
 pub use order::{OrderError, halt, pause, replace, restart, resume, scale};
