@@ -118,7 +118,7 @@ fn orders_that_make_no_sense_are_refused() {
     assert!(refused(resume(&view, &cause())).contains("not paused"));
 }
 
-/// A pause ends by `resume`, a halt by `clear_halt`; halting twice is one halt.
+/// A pause ends by `resume`; halting twice is one halt.
 #[test]
 fn pause_and_halt_are_records() {
     let view = applied(View::default(), SPEC);
@@ -127,7 +127,6 @@ fn pause_and_halt_are_records() {
     assert!(after(paused.clone(), resume(&paused, &cause()).expect("it is paused")).pause.is_none());
     let halted = after(view.clone(), halt(&view, &cause(), Time(1)));
     assert_eq!(halt(&halted, &cause(), Time(2)), Recorded::default());
-    assert!(after(halted.clone(), clear_halt(&halted)).halt.is_none());
 }
 
 /// Errors of the spec and of the sources are told before anything changes.

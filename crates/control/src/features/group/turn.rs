@@ -121,9 +121,11 @@ impl<'t, 'a> Turn<'t, 'a> {
     /// Fills a slot again whose instance has died.
     fn replace(&mut self, member: &Member<'a>) {
         let Some(seen) = member.life() else { return };
-        let how = seen.error.as_ref().map(|error| format!("could not be started: {}", error.text));
-        let how = how.or_else(|| seen.exit.as_ref().map(ending)).unwrap_or("is gone".to_owned());
-        let why = format!("{} {how}", member.id);
+        let why = match (&seen.error, &seen.exit) {
+            (Some(error), _) => error.text.clone(),
+            (None, Some(exit)) => format!("{} {}", member.id, ending(exit)),
+            (None, None) => format!("{} is gone", member.id),
+        };
         // A pause lets no new version begin; what dies comes back as what it was.
         let good = self.status.and_then(|status| status.good.as_ref());
         let good = good.filter(|good| self.cluster.paused && good.version == member.assignment.version);

@@ -103,7 +103,7 @@ fn start_failed(
     let next = Instance { phase, error: Some(error.clone()), since: now, ..seen.clone() };
     recorded.changes.push(Change::Put(Record::Instance(id.clone(), Box::new(next))));
     down(view, id, seen.incarnation, &seen.cause, now, &mut recorded.changes);
-    let message = format!("could not be started: {}", error.text);
+    let message = error.text.clone();
     recorded.events.push(Draft::new(EventKind::StartFailed, Ref::instance(id), message, &seen.cause));
     recorded
 }

@@ -119,7 +119,7 @@ fn a_start_that_fails_ends_the_life_with_its_reason() {
     let failed = Outcome::Failed { stage: None, error: error.clone() };
     let recorded = outcome(&world.view, &name("n1"), &planned, &failed, world.now);
     assert_eq!(recorded.events[0].kind, EventKind::StartFailed);
-    assert_eq!(recorded.events[0].message, "could not be started: no space left on /srv");
+    assert_eq!(recorded.events[0].message, "no space left on /srv");
     world.commit(recorded);
     let instance = &world.view.instances[&id("web-0")];
     assert_eq!((instance.phase, instance.error.as_ref()), (Phase::Exited, Some(&error)));

@@ -5,7 +5,7 @@ use regrow_model::event::{Draft, EventKind};
 use regrow_model::key::{Change, Record};
 use regrow_model::observed::{self, Bad, Inputs, Problem, Rendered, Stage, WorldError, WorldErrorKind};
 use regrow_model::view::{Local, SetContents};
-use regrow_model::{Action, Digest, Name, Outcome, Planned, Recorded, Time, View, limits};
+use regrow_model::{Action, CauseId, Digest, Name, Outcome, Planned, Recorded, Ref, Time, View, limits};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -125,8 +125,8 @@ pub(super) fn shortened(text: &str) -> String {
     text[..text.floor_char_boundary(limits::OUTPUT_BYTES_MAX)].to_owned()
 }
 
-/// A problem as its event tells it.
-pub(super) fn told(problem: &Problem) -> String {
+/// A problem as its event tells it: the reason's first line in the message, what a command said beyond it as detail.
+pub(super) fn told(problem: &Problem, object: &Ref, cause: &CauseId) -> Draft {
     let stage = match problem.stage {
         Stage::Render => "it does not render",
         Stage::Guard => "its guard refuses the change",
@@ -136,7 +136,10 @@ pub(super) fn told(problem: &Problem) -> String {
         Stage::Probe => "the probe failed after the reload",
         Stage::Health => "it is not healthy",
     };
-    format!("{stage}: {} (changed by {})", problem.reason.trim_end(), problem.input)
+    let (first, rest) = problem.reason.trim_end().split_once('\n').unwrap_or((problem.reason.trim_end(), ""));
+    let message = format!("{stage}: {first} (changed by {})", problem.input);
+    let detail = (!rest.is_empty()).then(|| rest.to_owned());
+    Draft { detail, ..Draft::new(EventKind::Refused, object.clone(), message, cause) }
 }
 
 /// A status on its way to the next one.
@@ -271,8 +274,8 @@ impl After<'_> {
         if let Some(problem) = &self.status.problem {
             // A failure that only comes again is told once.
             if problem.failures == 1 {
-                let message = told(problem);
-                self.tell(EventKind::Refused, message);
+                let event = told(problem, &self.planned.object, &self.planned.cause);
+                self.events.push(event);
             }
         }
     }

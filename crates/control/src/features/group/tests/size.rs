@@ -183,5 +183,5 @@ fn a_program_that_is_not_there_is_said_so() {
     world.refused.insert("v1".into(), WorldErrorKind::NotFound);
     world.settle();
     let told = world.told(regrow_model::event::EventKind::StartFailed);
-    assert_eq!(told, ["instance/web-0: could not be started: v1: NotFound"; 2]);
+    assert_eq!(told, ["instance/web-0: v1: NotFound"; 2]);
 }

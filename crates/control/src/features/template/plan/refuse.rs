@@ -3,7 +3,6 @@
 use super::Step;
 use crate::features::template::outcome;
 use crate::features::template::render::RenderedSet;
-use regrow_model::event::{Draft, EventKind};
 use regrow_model::observed::{self, Inputs, Problem, Stage};
 use regrow_model::{Digest, Kind, Plan, Ref};
 
@@ -48,7 +47,7 @@ impl Step<'_> {
         );
         if same.is_none() {
             let object = Ref::new(Kind::Template, self.name);
-            planned.events.push(Draft::new(EventKind::Refused, object, outcome::told(&problem), &problem.cause));
+            planned.events.push(outcome::told(&problem, &object, &problem.cause));
         }
         plan.actions.push(planned);
     }
