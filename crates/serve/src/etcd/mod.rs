@@ -11,11 +11,10 @@
 //! yet.
 //!
 //! **Caveats.** Transactions may be nested about 50 deep, which is where the decoder stops; etcd's own limit is 128.
-//! A client that writes something else than `HOST:PORT` into HTTP/2's `:authority` is refused by the transport: `etcdctl`
-//! 3.4 does so for `endpoint status|hashkv` and `defrag` if the endpoint is given with `http://`, or by `--cluster`.
 //!
 //! How it is built, and why: `docs/design/0007-etcd-door.md`.
 
+mod authority;
 mod cluster;
 mod fallback;
 mod health;
@@ -28,6 +27,7 @@ mod watch;
 
 use std::sync::Arc;
 
+use futures_util::TryStreamExt;
 use regrow_store::{
     Error, Store,
     proto::{
@@ -80,13 +80,14 @@ pub async fn serve(
         .add_service(ClusterServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(MaintenanceServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(HealthServer::new(door).max_decoding_message_size(bytes));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(authority::Mended::new);
     let routes = Routes::from(routes.into_axum_router().fallback(fallback::unimplemented));
     Server::builder()
         .max_concurrent_streams(limits::STREAMS_MAX)
         .http2_keepalive_interval(Some(limits::PING_INTERVAL))
         .http2_keepalive_timeout(Some(limits::PING_TIMEOUT))
         .add_routes(routes)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+        .serve_with_incoming(incoming)
         .await
 }
 
