@@ -165,6 +165,23 @@ async fn a_watch_of_the_compacted_past_is_cancelled() {
     let created = stream.create(WatchCreateRequest { start_revision: 1, ..all() }).await;
     let answer = stream.next().await;
     assert_eq!((answer.watch_id, answer.canceled, answer.compact_revision), (created.watch_id, true, revision.0));
+    // Its id is free again at once, and the end of the first watch is not taken for that of the second.
+    for round in 0..50 {
+        let past = WatchCreateRequest { watch_id: 9, start_revision: 1, ..all() };
+        stream.create(past).await;
+        assert!(stream.next().await.canceled);
+        stream.ask(RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 9 })).await;
+        stream.ask(RequestUnion::CreateRequest(WatchCreateRequest { watch_id: 9, ..all() })).await;
+        let mut answer = stream.next().await;
+        if answer.canceled && !answer.created {
+            answer = stream.next().await;
+        }
+        assert_eq!((answer.watch_id, answer.created, answer.canceled), (9, true, false));
+        member.put("a", round.to_string()).await;
+        assert_eq!(stream.next().await.events.len(), 1);
+        stream.ask(RequestUnion::CancelRequest(WatchCancelRequest { watch_id: 9 })).await;
+        assert!(stream.next().await.canceled);
+    }
 }
 
 /// Progress is told for all watches together, after the events that it covers.

@@ -61,12 +61,15 @@ struct Stream {
     watches: BTreeMap<i64, Running>,
     next: i64,
     progress: Arc<Progress>,
-    /// Where a watch that ended by itself leaves its id.
-    ended: (mpsc::UnboundedSender<i64>, mpsc::UnboundedReceiver<i64>),
+    /// Where a watch that ended by itself says so.
+    ended: (mpsc::UnboundedSender<End>, mpsc::UnboundedReceiver<End>),
+    /// The mark of the latest watch: an id may be used again, a mark is not.
+    mark: u64,
 }
 
 /// A watch under way; it ends when this is dropped.
 struct Running {
+    mark: u64,
     task: JoinHandle<()>,
     ask: Arc<Notify>,
     _room: OwnedSemaphorePermit,
@@ -78,6 +81,9 @@ impl Drop for Running {
     }
 }
 
+/// A watch that ended by itself: its id and its mark.
+type End = (i64, u64);
+
 /// The client is gone.
 struct Gone;
 
@@ -85,7 +91,7 @@ impl Stream {
     fn new(door: Door, out: mpsc::Sender<Answer>) -> Self {
         // Unbounded by type, but each watch leaves its id once, and watches are counted.
         let ended = mpsc::unbounded_channel();
-        Self { door, out, watches: BTreeMap::new(), next: 0, progress: Arc::default(), ended }
+        Self { door, out, watches: BTreeMap::new(), next: 0, progress: Arc::default(), ended, mark: 0 }
     }
 
     /// Until the client goes. One that says that it will ask no more goes on being told, as in etcd.
@@ -95,9 +101,13 @@ impl Stream {
         loop {
             let done = tokio::select! {
                 () = out.closed() => return,
-                Some(id) = self.ended.1.recv() => {
-                    self.watches.remove(&id);
-                    self.forget(id).await
+                Some((id, mark)) = self.ended.1.recv() => {
+                    if self.watches.get(&id).is_some_and(|running| running.mark == mark) {
+                        self.watches.remove(&id);
+                        self.forget(id).await
+                    } else {
+                        Ok(())
+                    }
                 }
                 request = requests.message(), if asks => match request {
                     Ok(Some(request)) => self.request(request).await,
@@ -146,8 +156,10 @@ impl Stream {
         let header = self.door.header(watch.revision());
         self.send(pb::WatchResponse { header, watch_id: id, created: true, ..Default::default() }).await?;
         let ask = Arc::new(Notify::new());
+        self.mark += 1;
         let one = One {
             id,
+            mark: self.mark,
             door: self.door.clone(),
             out: self.out.clone(),
             ended: self.ended.0.clone(),
@@ -157,7 +169,7 @@ impl Stream {
             notify,
         };
         let task = tokio::spawn(one.run(watch));
-        self.watches.insert(id, Running { task, ask, _room: room });
+        self.watches.insert(id, Running { mark: self.mark, task, ask, _room: room });
         Ok(())
     }
 

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use regrow_store::{Error, Revision, Watch, WatchItem, proto::etcdserverpb as pb};
 use tokio::sync::{Notify, mpsc};
 
-use super::{Answer, NO_WATCH, progress::Progress, split::split};
+use super::{Answer, End, NO_WATCH, progress::Progress, split::split};
 use crate::etcd::{Door, refusal};
 
 /// What one watch needs.
 pub(super) struct One {
     pub(super) id: i64,
+    pub(super) mark: u64,
     pub(super) door: Door,
     pub(super) out: mpsc::Sender<Answer>,
-    pub(super) ended: mpsc::UnboundedSender<i64>,
+    pub(super) ended: mpsc::UnboundedSender<End>,
     pub(super) progress: Arc<Progress>,
     /// The client asks how far all its watches are.
     pub(super) ask: Arc<Notify>,
@@ -55,7 +56,7 @@ impl One {
             }
         }
         // The stream may be gone.
-        let _ = self.ended.send(self.id);
+        let _ = self.ended.send((self.id, self.mark));
     }
 
     fn answer(&self, revision: Revision) -> pb::WatchResponse {
