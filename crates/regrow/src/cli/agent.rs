@@ -6,8 +6,9 @@ use clap::Args;
 
 /// Run the agent as a daemon: instances outlive it
 ///
-/// It runs until SIGTERM or SIGINT and leaves its instances running; the next agent on the same data folder takes them
-/// over. `regrow apply` tells it what to run, `regrow down` stops everything and the agent.
+/// It runs until SIGTERM or SIGINT and leaves its instances running; the next
+/// agent on the same data folder takes them over. `regrow apply` tells it what
+/// to run, `regrow down` stops everything and the agent.
 ///
 /// Examples:
 ///   regrow agent --data /var/lib/regrow

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// Stop everything in order, then the agent
 ///
-/// What stands in front of others stops first: a group that starts `after` another stops before it.
+/// What stands in front of others stops first: a group that starts `after`
+/// another stops before it.
 ///
 /// Example:
 ///   regrow down --wait 2m

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 /// Print what would be done and why, without doing it
 ///
-/// With a spec: what applying it would change, and what would be done first. Without: what would be done now.
+/// With a spec: what applying it would change, and what would be done first.
+/// Without: what would be done now.
 ///
 /// Examples:
 ///   regrow plan

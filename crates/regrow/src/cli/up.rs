@@ -12,8 +12,9 @@ use std::time::Duration;
 
 /// Run a spec in the foreground: agent, store and everything in one process
 ///
-/// Ctrl-C stops it all in order; a second Ctrl-C leaves what still runs running. If the process is killed, instances go
-/// on serving, and the next `regrow up` takes them over.
+/// Ctrl-C stops it all in order; a second Ctrl-C leaves what still runs
+/// running. If the process is killed, instances go on serving, and the next
+/// `regrow up` takes them over.
 ///
 /// Examples:
 ///   regrow up
