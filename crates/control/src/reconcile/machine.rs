@@ -36,6 +36,8 @@ pub struct Reconciler {
     held: Vec<Held>,
     targets: Vec<CheckTarget>,
     adopted: bool,
+    /// What tells of this agent's start, until the store has it.
+    arrival: Option<Planned>,
     pruning: Option<Revision>,
     dirty: bool,
     recheck_at: Option<Time>,
@@ -83,6 +85,7 @@ impl Reconciler {
             held: Vec::new(),
             targets: Vec::new(),
             adopted: false,
+            arrival: None,
             pruning: None,
             dirty: false,
             recheck_at: None,
@@ -217,6 +220,7 @@ impl Reconciler {
             intent: Vec::new(),
             events: boot.events,
         };
+        self.arrival = Some(planned.clone());
         self.dispatch(planned, now);
         for observation in boot.ended {
             self.seen(observation, now);
@@ -348,6 +352,9 @@ impl Reconciler {
         let Some(busy) = self.busy.get_mut(object).filter(|busy| busy.ticket == ticket) else { return };
         match (std::mem::replace(&mut busy.stage, Stage::Intending), result) {
             (Stage::Intending, Ok(revision)) => {
+                if object.kind == Kind::Node {
+                    self.arrival = None;
+                }
                 let action = busy.planned.as_ref().map(|planned| planned.action.clone());
                 match action {
                     None | Some(Action::Record { .. }) => busy.stage = Stage::Settling { revision },
@@ -439,7 +446,7 @@ impl Reconciler {
         // The governor weighed this plan against the view; a disruption that the view does not show yet would be
         // weighed twice.
         let unsettled = self.busy.values().any(|busy| busy.planned.as_ref().is_some_and(|p| p.disrupts.is_some()));
-        for planned in plan.actions {
+        for planned in self.arrival.clone().into_iter().chain(plan.actions) {
             if self.busy.contains_key(&planned.object) || unsettled && planned.disrupts.is_some() {
                 continue;
             }

@@ -257,6 +257,9 @@ impl<'t, 'a> Turn<'t, 'a> {
                 overdue.push((member, why));
             } else if runs && !current {
                 old.push(member);
+            } else if member.assignment.goal == Goal::Drain && member.is_live() {
+                // The floor does not count it, and a guard may hold it until somebody else is healthy: what is not
+                // healthy must not wait for it.
             } else if !status::has_arrived(self.cluster, member) {
                 under_way += 1;
                 looping += u32::from(member.assignment.crashes > 1);

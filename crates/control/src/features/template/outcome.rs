@@ -3,7 +3,7 @@
 use regrow_model::action::Tell;
 use regrow_model::event::{Draft, EventKind};
 use regrow_model::key::{Change, Record};
-use regrow_model::observed::{self, Bad, Inputs, Problem, Rendered, Stage, WorldError, WorldErrorKind};
+use regrow_model::observed::{self, Bad, Inputs, Phase, Problem, Rendered, Stage, WorldError, WorldErrorKind};
 use regrow_model::view::{Local, SetContents};
 use regrow_model::{Action, CauseId, Digest, Name, Outcome, Planned, Recorded, Ref, Time, View, limits};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub fn outcome(view: &View, node: &Name, planned: &Planned, outcome: &Outcome, n
     }
     let status = view.template_status.get(&(template.clone(), node.clone()));
     let status = status.map(|status| (*status.value).clone()).unwrap_or_default();
-    let mut after = After { view, template, planned, status, events: Vec::new(), now };
+    let mut after = After { view, node, template, planned, status, events: Vec::new(), now };
     let known = match (&planned.action, outcome) {
         (Action::Install { digest, files, inputs, .. }, Outcome::Installed) => {
             after.installed(*digest, files.len(), inputs);
@@ -145,6 +145,7 @@ pub(super) fn told(problem: &Problem, object: &Ref, cause: &CauseId) -> Draft {
 /// A status on its way to the next one.
 struct After<'a> {
     view: &'a View,
+    node: &'a Name,
     template: &'a Name,
     planned: &'a Planned,
     status: observed::Template,
@@ -212,13 +213,32 @@ impl After<'_> {
             return false;
         };
         let back = Rendered { at: self.now, ..loaded };
-        (self.status.written, self.status.loaded) = (Some(back.clone()), Some(back));
+        if self.told_everybody() {
+            self.status.loaded = Some(back.clone());
+        }
+        // Else a load follows, which tells who started while the bad set was in place.
+        self.status.written = Some(back);
         let now = self.now;
         if let Some(problem) = &mut self.status.problem {
             problem.retry_at = retry_at(now, problem.failures);
         }
         self.tell(EventKind::Restored, format!("{} is back in place: {how}", digest.short()));
         true
+    }
+
+    /// Whether everybody who may have read other files was told by this action.
+    fn told_everybody(&self) -> bool {
+        let reload = self.view.templates.get(self.template).and_then(|template| template.spec.reload.as_ref());
+        let Some(group) = reload.and_then(|reload| reload.group.as_ref()) else { return true };
+        let Action::Restore { tell: Tell::Signal { instances: told, .. }, .. } = &self.planned.action else {
+            return false;
+        };
+        let mut readers = self
+            .view
+            .instances
+            .iter()
+            .filter(|(id, seen)| id.group == *group && seen.node == *self.node && seen.phase != Phase::Exited);
+        readers.all(|(id, seen)| told.iter().any(|(told, life)| told == id && *life == seen.incarnation))
     }
 
     /// The good set is not back yet: later again, with the reason that it is needed kept.
