@@ -4,10 +4,10 @@ use super::{Cluster, Decided, Doing, Step};
 use crate::properties::{self, Property};
 use crate::wish::name;
 use regrow_control::reconcile::{CommitError, Input, Output, Reconciler, Ticket, Transaction};
-use regrow_model::Time;
 use regrow_model::key::{Change, Key, Record};
 use regrow_model::observed::Node;
 use regrow_model::view::SetContents;
+use regrow_model::{Observation, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -75,7 +75,10 @@ impl Cluster<'_> {
         if self.agent.as_ref().is_none_or(|agent| agent.number != number) {
             return;
         }
-        self.note(|| told(&input));
+        if !matches!(&input, Input::Seen(Observation::Checked { .. })) {
+            // Checks say most and mean least.
+            self.note(|| told(&input));
+        }
         let Some(input) = self.seam.tell(input) else { return };
         if let Some(agent) = &mut self.agent {
             agent.reconciler.input(input, self.timeline.now());
@@ -183,7 +186,7 @@ impl Cluster<'_> {
         self.judge(Property::Floor, floor);
         self.judge(Property::Cause, rooted);
         self.judge(Property::Loaded, honest);
-        self.properties.remember(&decided.leaving);
+        self.properties.remember(transaction, &decided.leaving);
         if decided.guarded {
             self.properties.excuse(transaction);
         }

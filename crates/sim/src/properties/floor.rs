@@ -126,7 +126,13 @@ impl Truth<'_> {
 
 impl Properties {
     /// Remembers who was in a pool when told to go.
-    pub(crate) fn remember(&mut self, leaving: &[Leaving]) {
+    pub(crate) fn remember(&mut self, transaction: &Transaction, leaving: &[Leaving]) {
+        for change in &transaction.changes {
+            // A slot that is made anew counts its lives from one again.
+            if let Change::Delete(Key::Assignment(id)) = change {
+                self.drained.retain(|(drained, _)| drained != id);
+            }
+        }
         for one in leaving.iter().filter(|one| one.pooled && !one.halted) {
             self.drained.insert((one.instance.clone(), one.incarnation));
         }

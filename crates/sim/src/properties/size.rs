@@ -15,7 +15,7 @@ impl Truth<'_> {
     /// can make a good version look bad, and bad ones are not tried again until they change; in a run without faults
     /// only a version that truly is bad may be left. A version that cannot stay healthy need not be so, where there is no
     /// other to return to or where it looked good for a while: its slots must be there, and one that can never be healthy
-    /// must be known to be bad.
+    /// must be known to be bad; what it was to take the place of may stay in a pool that would be empty without.
     ///
     /// While a template that reads a group's pool is broken by its own text nobody can leave the pool without a loss, so
     /// the group need not change: it keeps its floor. And a group that comes after a template which is so and was never
@@ -28,7 +28,9 @@ impl Truth<'_> {
         for process in self.world.processes() {
             let id = &process.instance;
             let wanted = view.assignments.get(id).filter(|wanted| wanted.incarnation == process.incarnation);
-            let held = view.groups.get(&id.group).is_some_and(|group| self.is_pooled_by_a_broken_one(group));
+            let held = view.groups.get(&id.group).is_some_and(|group| {
+                self.is_pooled_by_a_broken_one(group) || !Program::of_words(&group.spec.command).is_good()
+            });
             if wanted.is_none_or(|wanted| wanted.goal != Goal::Run && !held) {
                 return Err(format!("{} life {} runs, and nobody wants it", process.instance, process.incarnation));
             }
@@ -89,10 +91,11 @@ impl Truth<'_> {
         };
         // Where there is nothing to return to, a change to a version that cannot work stays under way.
         let stuck = bad && target == version && !program.is_good();
+        let run = members.iter().filter(|(_, assignment)| assignment.goal == Goal::Run || !stuck).count();
         let surge = if stuck { wanted.spec.update.max_surge } else { 0 };
-        if !(wanted.spec.size..=wanted.spec.size + surge).contains(&(u32::try_from(members.len()).unwrap_or(u32::MAX)))
-        {
-            return Err(format!("group {name} has {} slots and is to have {}", members.len(), wanted.spec.size));
+        let size = wanted.spec.size as usize;
+        if members.len() < size || run > size + surge as usize {
+            return Err(format!("group {name} has {} slots and is to have {size}", members.len()));
         }
         if stuck {
             return Ok(());

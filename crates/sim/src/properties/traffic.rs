@@ -9,8 +9,11 @@ use regrow_model::key::{Change, Record};
 use regrow_model::observed::{Phase, Stage};
 use regrow_model::{Action, View};
 
-/// Whether a guard keeps pools as they are, as an agent sees it when it makes a transaction.
+/// Whether a guard keeps pools as they are, or everything is to stop, as an agent sees it when it makes a transaction.
 pub(crate) fn guarded(view: &View) -> bool {
+    if view.halt.is_some() {
+        return true;
+    }
     let stages = view.template_status.values().filter_map(|status| status.problem.as_ref());
     stages.into_iter().any(|problem| problem.stage == Stage::Guard)
 }

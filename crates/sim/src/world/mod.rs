@@ -107,6 +107,7 @@ impl World {
             stopping: false,
         });
         self.there_once.insert((instance.clone(), incarnation));
+        self.healthy_once.remove(&(instance.clone(), incarnation));
         self.lives.insert(instance.clone(), Life { incarnation, process: id, exit: None });
         Outcome::Started { process: id, adopted: false }
     }
