@@ -6,11 +6,11 @@
 #![expect(clippy::print_stdout, clippy::disallowed_types, reason = "a measuring program has a clock and an output")]
 
 use regrow_control::features::template;
-use regrow_control::reconcile::{Command, Found, Input, Output, Reconciler, StoreChange};
+use regrow_control::reconcile::{Command, Input, Output, Reconciler, StoreChange};
 use regrow_model::key::{Change, Record};
 use regrow_model::observed::{Endpoint, EndpointState, Node, Service};
 use regrow_model::process::ProcessId;
-use regrow_model::{CauseId, InstanceId, Name, Observation, Outcome, Revision, Time, View};
+use regrow_model::{CauseId, Found, InstanceId, Name, Observation, Outcome, Revision, Time, View};
 use std::collections::BTreeMap;
 use std::time::Instant;
 

@@ -28,7 +28,7 @@ mod signal;
 mod tell;
 mod world;
 
-pub use instance::{Found, ShimCommand};
+pub use instance::ShimCommand;
 pub use logs::Reader;
 pub use shim::shim_main;
 pub use world::World;

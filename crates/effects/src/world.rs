@@ -3,14 +3,14 @@
 use crate::checks::Checks;
 use crate::error::{error, failed, io_error};
 use crate::files::Files;
-use crate::instance::{Found, Instances, ShimCommand};
+use crate::instance::{Instances, ShimCommand};
 use crate::logs::Reader;
 use crate::{probe, tell};
 use regrow_model::action::Tell;
 use regrow_model::observed::{Stage, WorldError, WorldErrorKind};
 use regrow_model::plan::CheckTarget;
 use regrow_model::spec::Probe;
-use regrow_model::{Action, Digest, InstanceId, Name, Observation, Outcome};
+use regrow_model::{Action, Digest, Found, InstanceId, Name, Observation, Outcome};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -32,7 +32,7 @@ pub use event::{Event, EventId};
 pub use key::Key;
 pub use name::{InstanceId, Name, NameError};
 pub use object::{Kind, Ref};
-pub use outcome::{Observation, Outcome};
+pub use outcome::{Found, Observation, Outcome};
 pub use plan::{Held, Plan, Planned, Recorded};
 pub use revision::Revision;
 pub use time::Time;

@@ -70,3 +70,16 @@ pub enum Observation {
         output: String,
     },
 }
+
+/// An instance that an earlier life of the agent has started, as it was found at start-up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The slot.
+    pub instance: InstanceId,
+    /// The life.
+    pub incarnation: u64,
+    /// Its process, when it is alive; it is watched from now on.
+    pub process: Option<ProcessId>,
+    /// How it ended, when it is not. Without code and signal when nobody saw it: the machine went down.
+    pub exit: Option<Exit>,
+}

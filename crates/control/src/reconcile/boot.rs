@@ -2,21 +2,8 @@
 
 use regrow_model::event::{Draft, EventKind};
 use regrow_model::observed::Phase;
-use regrow_model::process::{Exit, ProcessId};
-use regrow_model::{CauseId, InstanceId, Key, Kind, Name, Observation, Ref, View};
-
-/// An instance found at start-up.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// The slot.
-    pub instance: InstanceId,
-    /// The life.
-    pub incarnation: u64,
-    /// Its process, when it is alive.
-    pub process: Option<ProcessId>,
-    /// How it ended, when it is not and that is known.
-    pub exit: Option<Exit>,
-}
+use regrow_model::process::Exit;
+use regrow_model::{CauseId, Found, InstanceId, Key, Kind, Name, Observation, Ref, View};
 
 /// What follows from what was found.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use super::busy::{Busy, Cooling, Origin, Stage, backoff, own_time};
 use super::command::{Answer, Command, CommandError};
 use super::recorder::Recorder;
-use super::{CommitError, Found, Input, Output, StoreChange, Ticket, Transaction, boot, limits};
+use super::{CommitError, Input, Output, StoreChange, Ticket, Transaction, boot, limits};
 use crate::apply::{self, Difference, Resolved};
 use crate::features::{group, instance, service, template};
 use crate::governor;
@@ -13,8 +13,8 @@ use regrow_model::plan::CheckTarget;
 use regrow_model::process::{Exit, ProcessId};
 use regrow_model::view::Local;
 use regrow_model::{
-    Action, CauseId, Held, InstanceId, Key, Kind, Name, Observation, Outcome, Plan, Planned, Recorded, Ref, Revision,
-    Time, View,
+    Action, CauseId, Found, Held, InstanceId, Key, Kind, Name, Observation, Outcome, Plan, Planned, Recorded, Ref,
+    Revision, Time, View,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -27,14 +27,13 @@ pub mod limits;
 mod machine;
 mod recorder;
 
-pub use boot::Found;
 pub use command::{Answer, Command, CommandError, Restart};
 pub use machine::Reconciler;
 
 use regrow_model::key::Change;
 use regrow_model::plan::CheckTarget;
 use regrow_model::view::SetContents;
-use regrow_model::{Action, CauseId, Key, Name, Observation, Outcome, Revision, Time};
+use regrow_model::{Action, CauseId, Found, Key, Name, Observation, Outcome, Revision, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ mod watch;
 use crate::proc;
 use record::{Folder, State, now};
 use regrow_model::process::{Exit, ProcessId};
-use regrow_model::{InstanceId, Observation};
+use regrow_model::{Found, InstanceId, Observation};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,19 +26,6 @@ pub struct ShimCommand {
     pub program: PathBuf,
     /// Arguments that lead to [`crate::shim_main`].
     pub arguments: Vec<String>,
-}
-
-/// An instance of an earlier life of the agent.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// The slot.
-    pub instance: InstanceId,
-    /// The life.
-    pub incarnation: u64,
-    /// The process, when it is alive; it is watched from now on.
-    pub process: Option<ProcessId>,
-    /// How it ended, when it is not. Without code and signal when nobody saw it: the machine went down.
-    pub exit: Option<Exit>,
 }
 
 /// The instances of one node.

@@ -3,7 +3,7 @@
 use super::shelf::{self, Shelf};
 use super::{Ending, events, now};
 use regrow_control::features::template;
-use regrow_control::reconcile::{Answer, Command, CommandError, Found, Input, Output, Reconciler, Ticket};
+use regrow_control::reconcile::{Answer, Command, CommandError, Input, Output, Reconciler, Ticket};
 use regrow_effects::World;
 use regrow_model::key::EVENTS;
 use regrow_model::view::SetContents;
@@ -234,10 +234,4 @@ pub(super) fn placed_sets(world: &World, view: &View) -> BTreeMap<Name, SetConte
         Some((name.clone(), SetContents { digest, contents }))
     });
     placed.collect()
-}
-
-/// What effects found, in the reconciler's words.
-pub(super) fn found(found: regrow_effects::Found) -> Found {
-    let regrow_effects::Found { instance, incarnation, process, exit } = found;
-    Found { instance, incarnation, process, exit }
 }

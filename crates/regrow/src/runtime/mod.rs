@@ -73,7 +73,6 @@ impl Runtime {
         let found = world.adopt().await;
         let loaded = driver::kept_sets(&world, reconciler.view());
         let written = driver::placed_sets(&world, reconciler.view());
-        let found = found.into_iter().map(driver::found).collect();
         reconciler.input(Input::Adopted { found, loaded, written }, now());
         let (inbox, messages) = mpsc::channel(INBOX);
         let handle = Handle::new(inbox.clone(), shelf.clone(), world.clone());

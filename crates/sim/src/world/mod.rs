@@ -12,7 +12,7 @@ pub use proxy::Loaded;
 
 use crate::program::Program;
 use process::Life;
-use regrow_control::reconcile::Found;
+use regrow_model::Found;
 use regrow_model::action::{File, Tell};
 use regrow_model::observed::{Stage, WorldError, WorldErrorKind};
 use regrow_model::process::{Exit, ProcessId};
