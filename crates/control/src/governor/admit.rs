@@ -91,7 +91,7 @@ impl<'a> Gate<'a> {
             budget: &rules.budget,
             now,
             paused: pause.map(|pause| (pause.why.clone(), pause.until)),
-            frozen: frozen(roster, &rules.freeze),
+            frozen: frozen(view, roster, &rules.freeze),
             healthy: BTreeMap::new(),
             spent,
             admitted: 0,
