@@ -1,6 +1,9 @@
 //! The engine on a disk that fails: what was acknowledged is never lost, what is damaged is never served.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use regrow_store::{
@@ -275,14 +278,17 @@ fn compaction_gives_space_back() {
         let disk = SimDisk::default();
         let bounded = Options { compaction: AutoCompaction::Revisions(50), ..options() };
         let engine = open_with(&disk, bounded.clone()).expect("opens");
-        let mut most = 0;
         for round in 0..2000_u64 {
             let put = PutRequest::new(format!("{:02}", round % 20), vec![round as u8; 400]);
             engine.put(put).await.expect("put");
-            most = most.max(disk.used());
         }
-        // 2,000 versions are 800 kB; 20 keys and 55 revisions of history are 30 kB.
-        assert!(most < 300_000, "{most}");
+        // 2,000 versions are 800 kB; 20 keys and 55 revisions of history are 30 kB. The housekeeper runs beside the
+        // writer and may be behind it when the last put is answered.
+        let end = Instant::now() + Duration::from_secs(60);
+        while disk.used() >= 300_000 {
+            assert!(Instant::now() < end, "{} bytes are never given back", disk.used());
+            std::thread::yield_now();
+        }
         let status = engine.status().await.expect("status");
         assert!(status.db_size_in_use < 60_000, "{status:?}");
         drop(engine);
