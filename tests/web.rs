@@ -179,3 +179,23 @@ fn explain_tells_a_death_and_its_repair() {
         serde_json::from_str(&cluster.ok(&["explain", &format!("instance/{id}"), "--json"])).expect("JSON");
     assert!(json["chain"].as_array().is_some_and(|chain| chain.len() >= 4), "{json:#}");
 }
+
+/// A spec of more objects than one list of an etcd transaction holds is applied whole, changed whole and removed whole.
+#[test]
+fn a_large_spec_is_applied_whole() {
+    let spec = |size: usize, objects: usize| {
+        let group = |n| format!("  g{n}: {{service: s{n}, size: 0, provider: process, command: [serve, {size}]}}\n");
+        let groups: String = (0..objects).map(group).collect();
+        let services: String = (0..objects).map(|n| format!("  s{n}: {{checks: [{{tcp: true}}]}}\n")).collect();
+        format!("cluster: large\nservices:\n{services}groups:\n{groups}")
+    };
+    let mut cluster = Cluster::with_spec(&spec(1, 300));
+    cluster.up_healthy();
+    let groups = |cluster: &Cluster| cluster.status()["groups"].as_array().map_or(0, Vec::len);
+    assert_eq!(groups(&cluster), 300);
+    cluster.write_spec(&spec(2, 300));
+    assert_eq!(cluster.ok(&["apply"]).matches("~ group/").count(), 300);
+    cluster.write_spec(&spec(2, 1));
+    cluster.ok(&["apply"]);
+    cluster.until_status("one is left", |_| groups(&cluster) == 1);
+}

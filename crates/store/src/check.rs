@@ -28,11 +28,19 @@ pub(crate) fn delete_range(request: &DeleteRangeRequest) -> Result<()> {
     size(request.key.len() + request.range_end.len() + OP_BYTES)
 }
 
-pub(crate) fn txn(request: &TxnRequest) -> Result<()> {
-    txn_ops(request, TXN_OPS_MAX)?;
+pub(crate) fn txn(request: &TxnRequest, ops_max: usize) -> Result<()> {
+    txn_ops(request, ops_max)?;
     changes(&request.success)?;
     changes(&request.failure)?;
     size(txn_bytes(request))
+}
+
+/// Checks a transaction against etcd's own limits.
+///
+/// # Errors
+/// `TooManyOps`, `EmptyKey`, `DuplicateKey`, `RequestTooLarge` and the others of a malformed request.
+pub fn check_txn(request: &TxnRequest) -> Result<()> {
+    txn(request, TXN_OPS_MAX)
 }
 
 /// Bytes a request counts for, against the limit and in the queue.
@@ -211,7 +219,7 @@ mod tests {
                 ..TxnRequest::default()
             })
         };
-        assert!(txn(&nest(TXN_OPS_MAX + 1)).is_ok());
-        assert!(matches!(txn(&nest(TXN_OPS_MAX + 2)), Err(Error::TooManyOps { ops: 1, max: 0 })));
+        assert!(check_txn(&nest(TXN_OPS_MAX + 1)).is_ok());
+        assert!(matches!(check_txn(&nest(TXN_OPS_MAX + 2)), Err(Error::TooManyOps { ops: 1, max: 0 })));
     }
 }

@@ -34,6 +34,7 @@ pub mod suite;
 mod txn;
 mod watch;
 
+pub use check::check_txn;
 pub use engine::{AutoCompaction, Engine, Options};
 pub use error::{Error, Result};
 pub use key::{KeyRange, LeaseId, Revision, prefix_end};

@@ -31,6 +31,10 @@ use tokio::task::JoinHandle;
 /// Regrow's own program, also when its file was replaced by an upgrade meanwhile (proc(5)).
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// Operations of one of our own transactions: a spec is applied whole, and it may have
+/// [`regrow_model::limits::OBJECTS_MAX`] objects of each kind. Clients of the etcd door have etcd's limit.
+const TXN_OPS_MAX: usize = 8 * regrow_model::limits::OBJECTS_MAX;
+
 /// Everything of one agent, started.
 pub(crate) struct Runtime {
     handle: Handle,
@@ -53,7 +57,8 @@ impl Runtime {
     pub(crate) async fn start(settings: Settings) -> Result<Runtime, Failure> {
         logging::start(settings.node.clone());
         let data = folder(&settings.data)?;
-        let engine = Engine::open(data.join("store"), Options::default()).map_err(|error| opening(&data, &error))?;
+        let engine = Engine::open(data.join("store"), Options { txn_ops_max: TXN_OPS_MAX, ..Options::default() })
+            .map_err(|error| opening(&data, &error))?;
         let store: Arc<dyn Store> = Arc::new(engine);
         let (seen_sender, seen) = mpsc::channel(SEEN);
         let shim = ShimCommand { program: OWN_PROGRAM.into(), arguments: vec!["shim".into()] };

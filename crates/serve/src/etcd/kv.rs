@@ -29,7 +29,9 @@ impl pb::kv_server::Kv for Door {
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        let response = self.store.txn(request.into_inner().try_into()?).await.map_err(refusal)?;
+        let request = request.into_inner().try_into()?;
+        regrow_store::check_txn(&request).map_err(refusal)?;
+        let response = self.store.txn(request).await.map_err(refusal)?;
         let header = self.header(response.revision);
         Ok(Response::new(pb::TxnResponse { header, ..response.into() }))
     }

@@ -218,7 +218,7 @@ impl Store for Engine {
 
     fn txn(&self, request: TxnRequest) -> BoxFuture<'_, Result<TxnResponse>> {
         Box::pin(async move {
-            check::txn(&request)?;
+            check::txn(&request, self.0.shared.options.txn_ops_max)?;
             let response = if check::is_read_only(&request) {
                 let pin = self.0.shared.pin(0)?;
                 Evaluation::new(&self.0.shared, pin.rev).run(&Op::Txn(request))

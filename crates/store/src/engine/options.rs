@@ -19,6 +19,9 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of the longest value kept in memory; default [`limits::INLINE_BYTES_MAX`].
     pub inline_bytes_max: usize,
+    /// Operations in one list of a transaction, as etcd's `--max-txn-ops`; default [`limits::TXN_OPS_MAX`]. A door that
+    /// lends its caller a larger one checks with [`crate::check_txn`] what its own clients send.
+    pub txn_ops_max: usize,
     /// The time that leases live by; default: the machine's.
     pub clock: Arc<dyn Clock>,
 }
@@ -30,6 +33,7 @@ impl Default for Options {
             quota_bytes: limits::QUOTA_BYTES,
             segment_bytes: limits::SEGMENT_BYTES,
             inline_bytes_max: limits::INLINE_BYTES_MAX,
+            txn_ops_max: limits::TXN_OPS_MAX,
             clock: Arc::new(SystemClock::default()),
         }
     }

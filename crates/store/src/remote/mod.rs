@@ -116,7 +116,7 @@ impl Remote {
     }
 
     async fn do_txn(&self, request: TxnRequest) -> Result<TxnResponse> {
-        check::txn(&request)?;
+        check::check_txn(&request)?;
         let kind = if check::is_read_only(&request) { Kind::Read } else { Kind::Write };
         let bytes = check::op_bytes(&Op::Txn(request.clone()));
         let asked = Asked { lease: lease_of(&request), revision: revision_of(&request), bytes, ..Asked::default() };
