@@ -7,6 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(BaseHTTPRequestHandler):
+    # One write an answer: killed before it, HAProxy asks another server; after it, the answer is whole.
+    wbufsize = -1
+
     def do_GET(self):
         body = f"hello from {os.environ['INSTANCE']}\n".encode()
         self.send_response(200)
