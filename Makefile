@@ -3,13 +3,14 @@
 CARGO ?= cargo
 EXAMPLE ?= examples/web/regrow.yaml
 
-.PHONY: help run test lint bench build install-run install-test install-bench sim
+.PHONY: help run test lint bench build install-run install-test install-bench sim soak
 
 help:
 	@echo "make run     build Regrow, run examples/web: three web servers behind HAProxy (Ctrl-C stops it)"
 	@echo "make test    lint and all tests, with the real components"
 	@echo "make bench   measure against peers; the table goes to bench/RESULTS.md"
 	@echo "make lint    formatting, clippy, walls, links of the docs"
+	@echo "make soak    the heavy tests at full size, hours of them; ONLY='-p regrow-store' for some"
 	@echo "make sim     the simulator at length: SEEDS=100000 make sim"
 
 run: install-run
@@ -28,6 +29,11 @@ lint:
 test: install-test lint
 	$(CARGO) build --locked -p regrow
 	$(CARGO) nextest run --workspace --locked
+
+# Tests that are heavy have two sizes: a bounded one in `make test`, and this one.
+soak: install-test
+	$(CARGO) build --locked -p regrow
+	REGROW_FULL=1 $(CARGO) nextest run --locked --profile soak $(or $(ONLY),--workspace)
 
 sim:
 	SEEDS=$${SEEDS:-100000} $(CARGO) nextest run --release --locked -p regrow-sim
