@@ -17,7 +17,12 @@ use regrow_store::{
     suite::{self, Harness},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::JoinSet,
+};
 use tonic::{Code, Streaming, transport::Channel};
 
 /// An engine behind a door.
@@ -291,4 +296,36 @@ async fn health_and_what_is_not_offered() {
     let refused = grpc.unary(tonic::Request::new(pb::StatusRequest {}), path, codec).await.expect_err("not offered");
     assert_eq!(refused.code(), Code::Unimplemented);
     assert!(refused.message().contains("not offered"), "{refused:?}");
+}
+
+/// The same port answers HTTP/1.1: version and health as etcd tells them, nothing for a page that is not there, and
+/// nothing to web pages.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_is_answered_too() {
+    let member = Member::start().await;
+    let address = member.url.trim_start_matches("http://");
+    let ask = async |request: &str| {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(format!("{request}connection: close\r\n\r\n").as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+        (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
+    };
+    let host = format!("host: {address}\r\n");
+    for (line, more, status, body) in [
+        ("GET /version", "", "200", r#"{"etcdserver":"3.5.21","etcdcluster":"3.5.0"}"#),
+        ("GET /health", "", "200", r#"{"health":"true","reason":""}"#),
+        ("POST /health", "", "405", ""),
+        ("GET /x", "", "404", "404 page not found\n"),
+        ("GET /version", "origin: http://page.example\r\n", "403", "regrow: web pages may not use the store"),
+    ] {
+        let (told, said) = ask(&format!("{line} HTTP/1.1\r\n{host}{more}")).await;
+        assert!(told == status && said.starts_with(body), "{line} {more}: {told} {said}");
+    }
+    let (told, said) = ask("GET /version HTTP/1.1\r\nhost: page.example:2379\r\n").await;
+    assert!(told == "403" && said.contains("by its address"), "{told} {said}");
+    // And gRPC goes on beside it.
+    let mut client = HealthClient::new(member.channel().await);
+    client.check(HealthCheckRequest::default()).await.expect("an answer");
 }

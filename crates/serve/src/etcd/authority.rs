@@ -8,6 +8,8 @@
 //! length, so both sides go on agreeing about the size of HPACK's table, and nothing but the one header has to be
 //! understood: no table is kept here.
 //!
+//! A connection that does not begin with HTTP/2's preface is none of it, and goes through untouched.
+//!
 //! **Caveats.** A block of headers is looked at as far as it stands in its first frame of up to 16 KiB.
 //!
 //! Source: RFC 9113 section 4.1 and 6.2 (frames), RFC 7541 section 5 and 6 (HPACK).
@@ -25,8 +27,8 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-/// What a client sends first.
-const PREFACE_BYTES: usize = 24;
+/// What a client of HTTP/2 sends first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const FRAME_HEADER_BYTES: usize = 9;
 
@@ -111,8 +113,10 @@ struct Mender {
     held: Vec<u8>,
     out: Vec<u8>,
     taken: usize,
-    /// Of the connection's first bytes, how many have passed.
+    /// Of the preface, how many bytes have passed.
     preface: usize,
+    /// The connection does not speak HTTP/2.
+    other: bool,
     /// Bytes of a frame that goes through unread.
     passing: usize,
 }
@@ -133,7 +137,12 @@ impl Mender {
     }
 
     fn push(&mut self, mut bytes: &[u8]) {
-        let first = bytes.len().min(PREFACE_BYTES - self.preface);
+        let first = bytes.len().min(PREFACE.len() - self.preface);
+        self.other |= bytes[..first] != PREFACE[self.preface..self.preface + first];
+        if self.other {
+            self.out.extend_from_slice(bytes);
+            return;
+        }
         self.preface += first;
         self.pass(&mut bytes, first);
         while !bytes.is_empty() {
@@ -286,8 +295,6 @@ fn integer_to(out: &mut Vec<u8>, value: usize) {
 mod tests {
     use super::*;
 
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let size = payload.len() as u32;
         [&size.to_be_bytes()[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
@@ -344,7 +351,7 @@ mod tests {
                     };
                     let around = |middle: &[u8]| {
                         let (settings, data) = (frame(4, 0, &[]), frame(0, 1, &[HEADERS; 100]));
-                        [PREFACE, &settings, middle, &data, middle].concat()
+                        [&PREFACE[..], &settings, middle, &data, middle].concat()
                     };
                     let sent = around(&headers(authority.as_bytes(), compressed));
                     let expect = match &expect {
@@ -364,11 +371,25 @@ mod tests {
     fn garbage_goes_through() {
         for seed in 0..200_u8 {
             let noise: Vec<u8> = (0..300_u32).map(|n| (n * n + n * u32::from(seed)) as u8 ^ seed).collect();
-            let sent = [PREFACE, &frame(1, seed, &noise), &frame(9, seed, &noise)].concat();
+            let sent = [&PREFACE[..], &frame(1, seed, &noise), &frame(9, seed, &noise)].concat();
             let out = through(&sent, 64);
             assert!(out.ends_with(&frame(9, seed, &noise)), "{seed}");
         }
         let other = frame(6, 0, &[0x41; 64]);
-        assert_eq!(through(&[PREFACE, &other].concat(), 3), [PREFACE, &other].concat());
+        assert_eq!(through(&[&PREFACE[..], &other].concat(), 3), [&PREFACE[..], &other].concat());
+    }
+
+    /// What does not begin as HTTP/2 does is left alone, even where it looks like a frame of headers.
+    #[test]
+    fn other_protocols_go_through() {
+        let headers = frame(1, 0x4, &block(0x41, b"http://a:1", false));
+        for start in
+            [&b"GET /version HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\xf4\x01\x00\x00"]
+        {
+            let sent = [start, &headers].concat();
+            for size in [1, 5, 100_000] {
+                assert_eq!(through(&sent, size), sent, "{size}");
+            }
+        }
     }
 }

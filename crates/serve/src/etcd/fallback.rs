@@ -1,15 +1,20 @@
-//! Services that are not offered.
+//! Services and pages that are not offered.
 
 use axum::{
     extract::Request,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use tonic::body::Body;
 
 use super::not_offered;
 
-/// Answers a call of a service that is not registered.
+/// Answers a call of a service that is not registered, and a request for a page that is not there.
 pub(super) async fn unimplemented(request: Request) -> Response {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+    }
     let sentence = match request.uri().path().split('/').nth(1) {
         Some("etcdserverpb.Auth") => {
             "regrow: users, roles and passwords of etcd are not offered; the door is as open as the address it is on"

@@ -5,6 +5,9 @@ use regrow_store::{Revision, proto::etcdserverpb::ResponseHeader};
 /// The term told in headers. It rises with each election in etcd; the one member here leads for ever.
 pub(super) const TERM: u64 = 1;
 
+/// The version of etcd's interface that clients may count on: manual progress that can be trusted came with 3.5.13.
+pub(super) const VERSION: &str = "3.5.21";
+
 /// What this member tells of itself.
 #[derive(Debug, Clone)]
 pub struct Identity {

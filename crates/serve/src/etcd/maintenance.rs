@@ -4,10 +4,11 @@ use futures_util::stream::BoxStream;
 use regrow_store::{HashRequest, HashResponse, Revision, proto::etcdserverpb as pb};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::{Door, identity::TERM, not_offered, refusal};
-
-/// The version of etcd's interface that clients may count on: manual progress that can be trusted came with 3.5.13.
-const VERSION: &str = "3.5.21";
+use super::{
+    Door,
+    identity::{TERM, VERSION},
+    not_offered, refusal,
+};
 
 const SNAPSHOT: &str = "regrow: snapshots are not offered by this store; stop the agent and copy its data folder, or \
                         copy the keys with `etcdctl make-mirror`";

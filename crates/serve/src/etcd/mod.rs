@@ -1,7 +1,8 @@
-//! The etcd door: any `Store` as a single etcd v3 member over gRPC.
+//! The etcd door: any `Store` as a single etcd member, by gRPC and by plain HTTP on one port.
 //!
 //! **Flow.** Each service turns a message into the store's request, the answer into a message, and stamps the header.
-//! Nothing is decided here that etcd's clients do not decide by: codes and texts of errors are etcd's.
+//! Nothing is decided here that etcd's clients do not decide by: codes and texts of errors are etcd's. A connection
+//! that does not begin with HTTP/2's preface speaks HTTP/1.1; what is not gRPC is in [`plain`].
 //!
 //! **Guarantees.** Every call of a service that is registered is answered; what is not offered answers
 //! `UNIMPLEMENTED` with a sentence, other services too. A client that does not read holds up nobody but itself: what
@@ -23,6 +24,7 @@ mod kv;
 mod lease;
 pub mod limits;
 mod maintenance;
+mod plain;
 mod watch;
 
 use std::sync::Arc;
@@ -79,14 +81,15 @@ pub async fn serve(
         .add_service(LeaseServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(ClusterServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(MaintenanceServer::new(door.clone()).max_decoding_message_size(bytes))
-        .add_service(HealthServer::new(door).max_decoding_message_size(bytes));
+        .add_service(HealthServer::new(door.clone()).max_decoding_message_size(bytes));
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(authority::Mended::new);
-    let routes = Routes::from(routes.into_axum_router().fallback(fallback::unimplemented));
+    let router = routes.into_axum_router().merge(plain::router(door)).fallback(fallback::unimplemented);
     Server::builder()
+        .accept_http1(true)
         .max_concurrent_streams(limits::STREAMS_MAX)
         .http2_keepalive_interval(Some(limits::PING_INTERVAL))
         .http2_keepalive_timeout(Some(limits::PING_TIMEOUT))
-        .add_routes(routes)
+        .add_routes(Routes::from(router))
         .serve_with_incoming(incoming)
         .await
 }
