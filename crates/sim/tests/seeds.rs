@@ -48,6 +48,18 @@ fn storm() {
     weather(Weather::Storm);
 }
 
+/// Seeds that failed once, beyond the number that always runs.
+#[test]
+fn seeds_that_failed_once() {
+    for (seed, weather) in
+        [(708, Weather::Calm), (708, Weather::Store), (708, Weather::Restarts), (761, Weather::World)]
+    {
+        if let Err(failure) = run(seed, weather, || Faithful) {
+            panic!("{failure}");
+        }
+    }
+}
+
 /// The seed that `SEED` and `WEATHER` name, or the first one: what a failure tells to run.
 #[test]
 fn one_seed() {

@@ -47,7 +47,9 @@ pub fn outcome(view: &View, node: &Name, planned: &Planned, outcome: &Outcome, n
             after.not_loaded(*digest, tell, stage.unwrap_or(Stage::Reload), &error.text)
         }
         (Action::Restore { digest, .. }, Outcome::Loaded { how }) => after.restored(*digest, how),
-        (Action::Restore { .. }, Outcome::Failed { error, .. }) => after.not_restored(&error.text),
+        (Action::Restore { digest, .. }, Outcome::Failed { stage, error }) => {
+            after.not_restored(*digest, stage.unwrap_or(Stage::Reload), &error.text)
+        }
         _ => false,
     };
     if !known {
@@ -213,6 +215,7 @@ impl After<'_> {
             return false;
         };
         let back = Rendered { at: self.now, ..loaded };
+        self.status.bad.retain(|bad| bad.version != digest);
         if self.told_everybody() {
             self.status.loaded = Some(back.clone());
         }
@@ -242,9 +245,20 @@ impl After<'_> {
     }
 
     /// The good set is not back yet: later again, with the reason that it is needed kept.
-    fn not_restored(&mut self, reason: &str) -> bool {
+    ///
+    /// Without such a reason it was only to be put back because nobody knew what is in place. Then it is not so good:
+    /// it counted as loaded while nobody was there to read it, and the newest set takes its place.
+    fn not_restored(&mut self, digest: Digest, stage: Stage, reason: &str) -> bool {
         let now = self.now;
-        let Some(problem) = &mut self.status.problem else { return false };
+        let Some(problem) = &mut self.status.problem else {
+            let Some(loaded) = self.status.loaded.clone().filter(|loaded| loaded.digest == digest) else {
+                return false;
+            };
+            self.problem(stage, reason, digest, &loaded.inputs);
+            self.remember_bad(digest);
+            self.tell_problem();
+            return true;
+        };
         problem.failures = problem.failures.saturating_add(1);
         problem.retry_at = retry_at(now, problem.failures);
         let reason = format!("the last good set could not be put back: {}", shortened(reason));

@@ -86,17 +86,21 @@ impl Step<'_> {
     /// swapped was lost. A bad set goes back anyway, with the waits of that.
     fn is_astray(&self, written: &Rendered) -> bool {
         let in_place = self.view.local.written.get(self.name).is_some_and(|set| set.digest == written.digest);
-        !in_place && !self.is_bad(written.digest)
+        !in_place && !(self.is_bad(written.digest) && self.is_to_be_loaded(written))
     }
 
-    /// Puts a known set in place again: the last good one if it is kept, else a new one.
+    /// Puts a known set in place again: the last good one if it is kept, else a new one; a new one too while the last
+    /// good one waits because it could not be put back.
     fn find(&self, plan: &mut Plan) {
         let kept =
             |loaded: &&Rendered| self.view.local.loaded.get(self.name).is_some_and(|set| set.digest == loaded.digest);
-        match self.status.loaded.as_ref().filter(kept) {
-            Some(loaded) => self.restore(loaded.digest, plan),
-            None => self.render(plan),
+        let Some(loaded) = self.status.loaded.as_ref().filter(kept) else { return self.render(plan) };
+        let retry_at = self.status.problem.as_ref().map_or(self.now, |problem| problem.retry_at);
+        if self.is_bad(loaded.digest) && self.now < retry_at {
+            plan.recheck(retry_at);
+            return self.render(plan);
         }
+        self.restore(loaded.digest, plan);
     }
 
     /// What is in place has still to be loaded. Also when the loaded set is back in place after another that was not:

@@ -1,6 +1,7 @@
 //! Each line of the planner's contract, as a script.
 
 use super::cluster::{Cluster, content, failed, name, told};
+use crate::features::template;
 use regrow_model::action::Tell;
 use regrow_model::key::Record;
 use regrow_model::observed::{self, Phase, Stage};
@@ -375,6 +376,21 @@ fn a_good_set_that_cannot_be_put_back_is_tried_again_and_a_newer_one_may_overtak
     cluster.install_and_load();
     let status = cluster.status();
     assert_eq!((status.problem, status.bad.len()), (None, 1));
+}
+
+#[test]
+fn a_good_set_that_was_never_read_and_cannot_be_put_back_gives_way_to_the_newest() {
+    let mut cluster = loaded(|_| {});
+    cluster.endpoints(&["web-1:21001"]);
+    let install = cluster.step();
+    // Its outcome is lost: nobody knows what is in place, and the last good set is to go back.
+    template::forget(&mut cluster.view.local, &install);
+    assert_eq!(cluster.act(failed(Stage::Reload, "never heard of it")).action.verb(), "restore");
+    let problem = cluster.status().problem.unwrap();
+    assert_eq!((problem.stage, problem.reason.as_str()), (Stage::Reload, "never heard of it"));
+    cluster.install_and_load();
+    let status = cluster.status();
+    assert_eq!((status.written.unwrap().digest, status.problem), (status.loaded.unwrap().digest, None));
 }
 
 #[test]
