@@ -16,6 +16,7 @@
 //! /regrow/observed/template/<name>/<node>      observed::Template
 //! /regrow/observed/governor                    observed::Governor
 //! /regrow/events/<id>                          Event
+//! /regrow/access/…                             who may enter: the doors' own, see `serve::access`
 //! ```
 //!
 //! Values are JSON, so that any etcd client can read them.
@@ -26,6 +27,9 @@ use std::fmt;
 
 /// What every key of Regrow's own begins with.
 pub const ROOT: &str = "/regrow/";
+
+/// What the keys about who may enter begin with. No record of the view: no planner and no template sees them.
+pub const ACCESS: &str = "/regrow/access/";
 
 /// What the keys of events begin with.
 pub const EVENTS: &str = "/regrow/events/";

@@ -129,6 +129,18 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Whoever asks may not do this; caller's fault. Nothing was done, and nothing is told of what is there.
+    #[error("{reason}")]
+    Denied {
+        /// Who may not do what, and why.
+        reason: String,
+    },
+    /// Nobody knows who asks: no credentials, or some that are wrong, expired or revoked; caller's fault.
+    #[error("not admitted: {reason}")]
+    Unauthenticated {
+        /// What is the matter with the credentials, and what to do.
+        reason: String,
+    },
     /// The store was closed; a request that was waiting may or may not have happened.
     #[error("store closed")]
     Closed,

@@ -42,7 +42,7 @@ pub use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse, LeasesResponse,
 };
-pub use remote::Remote;
+pub use remote::{Remote, RemoteOptions, Secret, tls};
 pub use request::{
     CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, KeyValue,
     PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget, Status,

@@ -26,10 +26,22 @@ const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 const STOPPED: &str = "etcdserver: server stopped";
 const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
 const CORRUPT: &str = "etcdserver: corrupt cluster";
+const DENIED: &str = "etcdserver: permission denied";
+
+/// What a refusal for want of credentials begins with. Not etcd's text: its clients would ask a hundred times again.
+const NOT_ADMITTED: &str = "regrow: not admitted: ";
+
+/// Metadata that says why, where etcd's text does not: its clients compare the text, people want the reason.
+const REASON: &str = "regrow-reason";
+
+/// Bytes of a reason that travel.
+const REASON_BYTES_MAX: usize = 1024;
 
 /// An error as an etcd server says it.
 pub fn status(error: &Error) -> Status {
     let (code, text) = match error {
+        Error::Denied { reason } => return denied(reason),
+        Error::Unauthenticated { reason } => return Status::unauthenticated(format!("{NOT_ADMITTED}{reason}")),
         Error::EmptyKey => (Code::InvalidArgument, EMPTY_KEY),
         Error::KeyNotFound => (Code::InvalidArgument, KEY_NOT_FOUND),
         Error::ValueProvided => (Code::InvalidArgument, VALUE_PROVIDED),
@@ -49,6 +61,21 @@ pub fn status(error: &Error) -> Status {
         Error::Disk { .. } | Error::Unavailable { .. } | Error::Endpoint { .. } => (Code::Unavailable, UNHEALTHY),
     };
     Status::new(code, text)
+}
+
+fn denied(reason: &str) -> Status {
+    let mut status = Status::permission_denied(DENIED);
+    let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    let reason: String = reason.chars().map(plain).take(REASON_BYTES_MAX).collect();
+    if let Ok(reason) = reason.parse() {
+        status.metadata_mut().insert(REASON, reason);
+    }
+    status
+}
+
+fn reason(status: &Status) -> String {
+    let reason = status.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
+    reason.unwrap_or("the store does not allow this with the credentials given").to_owned()
 }
 
 /// What a request asked for, as far as the errors of this crate tell it and those on the wire do not.
@@ -81,6 +108,10 @@ pub fn error(status: &Status, asked: Asked) -> Error {
         LEASE_NOT_FOUND => Error::LeaseNotFound(asked.lease),
         LEASE_EXISTS => Error::LeaseExists(asked.lease),
         NO_SPACE => Error::NoSpace,
+        DENIED => Error::Denied { reason: reason(status) },
+        text if text.starts_with(NOT_ADMITTED) || status.code() == Code::Unauthenticated => {
+            Error::Unauthenticated { reason: text.strip_prefix(NOT_ADMITTED).unwrap_or(text).to_owned() }
+        }
         text => Error::Unavailable { reason: format!("{:?}: {text}", status.code()) },
     }
 }
@@ -107,6 +138,8 @@ mod tests {
             Error::LeaseNotFound(LeaseId(9)),
             Error::LeaseExists(LeaseId(9)),
             Error::NoSpace,
+            Error::Denied { reason: "token/a may not read /b".to_owned() },
+            Error::Unauthenticated { reason: "the token has expired".to_owned() },
         ] {
             assert_eq!(super::error(&status(&error), asked).to_string(), error.to_string());
         }

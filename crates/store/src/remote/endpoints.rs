@@ -3,7 +3,7 @@
 use std::{
     error::Error as _,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -11,10 +11,16 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 use tonic::{
-    Code, ConnectError, Response, Status,
+    Code, ConnectError, Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
 
+use super::{
+    RemoteOptions,
+    tls::{Connector, Tls},
+};
 use crate::{
     Error, Result,
     proto::{self, Asked, etcdserverpb::ResponseHeader},
@@ -48,17 +54,33 @@ pub(super) enum Kind {
     Write,
 }
 
+/// The way to an endpoint.
+pub(super) type Way = InterceptedService<Channel, Bearer>;
+
+/// Puts the token, if there is one, on each request.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// The endpoints of one store.
 #[derive(Debug)]
 pub(super) struct Endpoints {
-    all: Vec<(String, Channel)>,
+    all: Vec<(String, Way)>,
     at: AtomicUsize,
     cluster: OnceLock<u64>,
 }
 
 impl Endpoints {
-    pub(super) fn new<T: AsRef<str>>(urls: impl IntoIterator<Item = T>) -> Result<Self> {
-        let all = urls.into_iter().map(|url| endpoint(url.as_ref())).collect::<Result<Vec<_>>>()?;
+    pub(super) fn new<T: AsRef<str>>(urls: impl IntoIterator<Item = T>, options: &RemoteOptions) -> Result<Self> {
+        let all = urls.into_iter().map(|url| endpoint(url.as_ref(), options)).collect::<Result<Vec<_>>>()?;
         if all.is_empty() {
             return Err(Error::Endpoint { url: String::new(), why: "no endpoint is given".to_owned() });
         }
@@ -70,7 +92,7 @@ impl Endpoints {
     }
 
     /// The endpoint in use: its number, and the way to it.
-    pub(super) fn current(&self) -> (usize, Channel) {
+    pub(super) fn current(&self) -> (usize, Way) {
         let at = self.at.load(Ordering::Relaxed) % self.all.len();
         (at, self.all[at].1.clone())
     }
@@ -84,7 +106,7 @@ impl Endpoints {
     }
 
     /// Sends a request, to other endpoints too where that is safe, and waits for the answer.
-    pub(super) async fn call<T, F>(&self, kind: Kind, asked: Asked, call: impl Fn(Channel) -> F) -> Result<T>
+    pub(super) async fn call<T, F>(&self, kind: Kind, asked: Asked, call: impl Fn(Way) -> F) -> Result<T>
     where
         F: Future<Output = std::result::Result<Response<T>, Status>>,
     {
@@ -98,7 +120,9 @@ impl Endpoints {
             };
             tries += 1;
             let error = match proto::error(&status, asked) {
-                Error::Unavailable { reason } => Error::Unavailable { reason: format!("{}: {reason}", self.all[at].0) },
+                Error::Unavailable { reason } => {
+                    Error::Unavailable { reason: format!("{}: {reason}{}", self.all[at].0, root(&status)) }
+                }
                 error => return Err(error),
             };
             if !may_be_elsewhere(&status) {
@@ -126,19 +150,56 @@ impl Endpoints {
     }
 }
 
-fn endpoint(url: &str) -> Result<(String, Channel)> {
+fn endpoint(url: &str, options: &RemoteOptions) -> Result<(String, Way)> {
     let refuse = |why: String| Error::Endpoint { url: url.to_owned(), why };
-    if !url.starts_with("http://") {
-        return Err(refuse("it is not http://HOST:PORT".to_owned()));
+    let secure = url.starts_with("https://");
+    if !secure && !url.starts_with("http://") {
+        return Err(refuse("it is not http://HOST:PORT or https://HOST:PORT".to_owned()));
     }
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| refuse(error.to_string()))?;
-    let channel = endpoint
+    let endpoint = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .connect_lazy();
-    Ok((url.to_owned(), channel))
+        .keep_alive_timeout(PING_TIMEOUT);
+    let channel = if secure {
+        let tls = Arc::new(Tls::clone(&options.tls));
+        // Read once now, so that what is wrong with the files is told before anything is asked.
+        tls.config(&[]).map_err(|error| refuse(error.to_string()))?;
+        endpoint.connect_with_connector_lazy(Connector(tls))
+    } else {
+        endpoint.connect_lazy()
+    };
+    let token = match &options.token {
+        None => None,
+        // Nobody between here and there may read it.
+        Some(_) if !secure => {
+            return Err(refuse("a token is not sent without TLS: use https:// and --tls-ca".to_owned()));
+        }
+        Some(token) => {
+            let value: MetadataValue<Ascii> = format!("Bearer {}", token.expose())
+                .parse()
+                .map_err(|_| refuse("the token has characters that no token has".to_owned()))?;
+            Some(value)
+        }
+    };
+    let token = token.map(|mut token| {
+        token.set_sensitive(true);
+        token
+    });
+    Ok((url.to_owned(), InterceptedService::new(channel, Bearer(token))))
+}
+
+/// What lies below a failed connection: the transport's own text does not say.
+fn root(status: &Status) -> String {
+    let mut source = status.source();
+    while let Some(error) = source {
+        match error.source() {
+            Some(below) => source = Some(below),
+            None => return format!(": {error}"),
+        }
+    }
+    String::new()
 }
 
 /// Whether another endpoint may answer better: the connection failed, or the member has no leader.
@@ -170,13 +231,24 @@ mod tests {
     async fn endpoints_are_checked() {
         for (urls, expect) in [
             (&["127.0.0.1:2379"][..], "`127.0.0.1:2379`"),
-            (&["http://127.0.0.1:2379", "https://127.0.0.1:2379"], "`https://127.0.0.1:2379`"),
+            (&["http://127.0.0.1:2379", "ftp://127.0.0.1:2379"], "`ftp://127.0.0.1:2379`"),
+            (&["https://127.0.0.1:2379"], "--tls-ca"),
             (&["http://"], "`http://`"),
             (&[], "no endpoint"),
         ] {
-            let error = Endpoints::new(urls).expect_err("refused").to_string();
+            let error = Endpoints::new(urls, &RemoteOptions::default()).expect_err("refused").to_string();
             assert!(error.contains(expect), "{error}");
         }
+    }
+
+    /// A token goes over TLS or not at all, and is not shown.
+    #[tokio::test]
+    async fn tokens_are_not_sent_in_the_open() {
+        let token = Some(super::super::Secret::new(" rgw_known \n"));
+        let options = RemoteOptions { token, ..RemoteOptions::default() };
+        let refused = Endpoints::new(["http://127.0.0.1:2379"], &options).expect_err("refused").to_string();
+        assert!(refused.contains("without TLS") && !refused.contains("known"), "{refused}");
+        assert!(!format!("{options:?}").contains("known"));
     }
 
     /// A write to an endpoint where nobody listens goes to the next; what was sent does not.

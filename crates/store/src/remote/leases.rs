@@ -1,10 +1,10 @@
 //! Leases of a store elsewhere.
 
 use futures_util::stream;
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use super::{
-    endpoints::{Endpoints, Kind},
+    endpoints::{Endpoints, Kind, Way},
     revision,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-fn client(channel: Channel) -> LeaseClient<Channel> {
+fn client(channel: Way) -> LeaseClient<Way> {
     LeaseClient::new(channel).max_decoding_message_size(super::RESPONSE_BYTES_MAX)
 }
 

@@ -17,13 +17,17 @@
 
 mod endpoints;
 mod leases;
+mod secret;
+pub mod tls;
 mod watch;
 
 use std::sync::Arc;
 
-use tonic::transport::Channel;
-
-use self::endpoints::{Endpoints, Kind};
+pub use self::secret::Secret;
+use self::{
+    endpoints::{Endpoints, Kind, Way},
+    tls::Tls,
+};
 use crate::{
     BoxFuture, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Error, HashRequest,
     HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
@@ -38,6 +42,15 @@ use crate::{
 /// Bytes of one answer: a range answers with all its keys at once.
 const RESPONSE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
+/// How a store elsewhere is spoken to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteOptions {
+    /// The files for endpoints with `https://`.
+    pub tls: Tls,
+    /// The token to show there. It is refused for endpoints without TLS.
+    pub token: Option<Secret>,
+}
+
 /// A store elsewhere. A handle is cheap to clone; connections are made when they are needed.
 #[derive(Clone, Debug)]
 pub struct Remote(Arc<Endpoints>);
@@ -49,7 +62,18 @@ impl Remote {
     /// # Errors
     /// `Endpoint` if there is none, or one is not such a URL.
     pub fn new<T: AsRef<str>>(endpoints: impl IntoIterator<Item = T>) -> Result<Self> {
-        Ok(Self(Arc::new(Endpoints::new(endpoints)?)))
+        Self::with_options(endpoints, &RemoteOptions::default())
+    }
+
+    /// The same for endpoints that may be `https://HOST:PORT` too.
+    ///
+    /// # Errors
+    /// `Endpoint` if there is none, if one is no such URL, or if what `options` name for it is not there or does not fit.
+    pub fn with_options<T: AsRef<str>>(
+        endpoints: impl IntoIterator<Item = T>,
+        options: &RemoteOptions,
+    ) -> Result<Self> {
+        Ok(Self(Arc::new(Endpoints::new(endpoints, options)?)))
     }
 
     /// Where the store is, linearizable; the member asked is that far itself afterwards.
@@ -231,11 +255,11 @@ impl Store for Remote {
     }
 }
 
-fn kv(channel: Channel) -> KvClient<Channel> {
+fn kv(channel: Way) -> KvClient<Way> {
     KvClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
-fn maintenance(channel: Channel) -> MaintenanceClient<Channel> {
+fn maintenance(channel: Way) -> MaintenanceClient<Way> {
     MaintenanceClient::new(channel)
 }
 

@@ -15,8 +15,12 @@ use super::{
 };
 use crate::{
     BoxFuture, Error, Event, Result, Revision, Watch, WatchItem, WatchRequest, WatchSource,
-    proto::etcdserverpb::{
-        self as pb, WatchCreateRequest, WatchProgressRequest, watch_client::WatchClient, watch_request::RequestUnion,
+    proto::{
+        self, Asked,
+        etcdserverpb::{
+            self as pb, WatchCreateRequest, WatchProgressRequest, watch_client::WatchClient,
+            watch_request::RequestUnion,
+        },
     },
 };
 
@@ -156,6 +160,9 @@ impl RemoteWatch {
     }
 
     fn count(&mut self, at: usize, status: &Status) -> Result<()> {
+        if let Some(refused) = refused(status) {
+            return Err(refused);
+        }
         self.failures += 1;
         self.endpoints.leave(at, status.message());
         let most = FAILURES_MAX.saturating_mul(u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX));
@@ -172,7 +179,8 @@ impl RemoteWatch {
         if answer.canceled {
             self.live = None;
             return Err(match answer.compact_revision {
-                0 => Error::Unavailable { reason: format!("watch: {}", answer.cancel_reason) },
+                0 => refused(&Status::cancelled(&answer.cancel_reason))
+                    .unwrap_or_else(|| Error::Unavailable { reason: format!("watch: {}", answer.cancel_reason) }),
                 compacted => Error::Compacted { requested: self.next, compacted: Revision(compacted) },
             });
         }
@@ -202,6 +210,12 @@ impl RemoteWatch {
             let _ = live.requests.try_send(pb::WatchRequest { request_union: Some(request) });
         }
     }
+}
+
+/// Whether a watch ended because of who asks: no other endpoint will answer better.
+fn refused(status: &Status) -> Option<Error> {
+    let error = proto::error(status, Asked::default());
+    matches!(error, Error::Denied { .. } | Error::Unauthenticated { .. }).then_some(error)
 }
 
 impl WatchSource for RemoteWatch {
