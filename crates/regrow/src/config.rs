@@ -30,6 +30,10 @@ pub(crate) struct Flags {
     /// The etcd door as IP:PORT (port 0: any free one), or `off`. Default: 127.0.0.1:2379
     #[arg(long, env = "REGROW_ETCD", value_name = "IP:PORT")]
     pub(crate) etcd: Option<Door>,
+    /// A second etcd door, for clients that look for etcd 2 on 127.0.0.1:4001. Default: off
+    #[arg(long, env = "REGROW_ETCD_LEGACY", value_name = "IP:PORT")]
+    #[serde(rename = "etcd-legacy")]
+    pub(crate) etcd_legacy: Option<Door>,
     /// Let doors listen beyond loopback without keys and tokens
     #[arg(long, env = "REGROW_INSECURE")]
     #[serde(default)]
@@ -88,6 +92,7 @@ pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     pub(crate) http: Option<SocketAddr>,
     pub(crate) etcd: Option<SocketAddr>,
+    pub(crate) etcd_legacy: Option<SocketAddr>,
 }
 
 impl Flags {
@@ -100,12 +105,14 @@ impl Flags {
         let insecure = self.insecure || file.insecure;
         let http = self.http.or(file.http).unwrap_or(Door::At(HTTP_DEFAULT)).open("HTTP", "--http", insecure)?;
         let etcd = self.etcd.or(file.etcd).unwrap_or(Door::At(ETCD_DEFAULT)).open("etcd", "--etcd", insecure)?;
+        let etcd_legacy =
+            self.etcd_legacy.or(file.etcd_legacy).unwrap_or(Door::Off).open("etcd", "--etcd-legacy", insecure)?;
         let node = match self.node.or(file.node) {
             Some(name) => Name::new(&name).map_err(|error| Failure::usage(format!("--node: {error}")))?,
             None => host_name(),
         };
         let address = self.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Settings { node, address, data, http, etcd })
+        Ok(Settings { node, address, data, http, etcd, etcd_legacy })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::poll_fn;
-use regrow_serve::etcd::{Identity, limits, serve};
+use regrow_serve::etcd::{Door, Identity, limits, serve};
 use regrow_store::{
     BoxFuture, Engine, Options, PutRequest, Remote, Store,
     clock::ManualClock,
@@ -45,7 +45,7 @@ impl Member {
         let identity = Identity::new("test", vec![url.clone()]);
         let store: Arc<dyn Store> = Arc::new(engine.clone());
         let mut serving = JoinSet::new();
-        serving.spawn(async move { serve(listener, store, identity).await.expect("serves") });
+        serving.spawn(async move { serve(listener, Door::new(store, identity)).await.expect("serves") });
         Self { _folder: folder, clock, engine, url, _serving: serving }
     }
 

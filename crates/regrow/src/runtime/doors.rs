@@ -18,13 +18,15 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub(super) struct Doors {
     unix: Option<UnixListener>,
     http: Option<TcpListener>,
-    etcd: Option<(TcpListener, etcd::Identity)>,
+    /// The etcd door's listeners: its own, and the one of etcd 2.
+    etcd: Vec<TcpListener>,
+    identity: etcd::Identity,
     socket: PathBuf,
     serving: JoinSet<()>,
 }
 
 impl Doors {
-    /// Binds the Unix socket in the data folder and, where wanted, the HTTP and the etcd door; writes `doors.json`.
+    /// Binds the Unix socket in the data folder and, where wanted, the HTTP and the etcd doors; writes `doors.json`.
     pub(super) async fn bind(data: &Path, settings: &Settings) -> Result<Doors, Failure> {
         let socket = data.join("regrow.sock");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -51,19 +53,22 @@ impl Doors {
                 Some(listener)
             }
         };
-        let etcd = match settings.etcd {
-            None => None,
-            Some(address) => {
-                let (listener, address) = listen("etcd", "--etcd", address).await?;
-                doors.insert("etcd".into(), address.to_string().into());
-                Some((listener, etcd::Identity::new(settings.node.as_str(), vec![format!("http://{address}")])))
-            }
-        };
+        let (mut etcd, mut urls) = (Vec::new(), Vec::new());
+        for (door, flag, address) in
+            [("etcd", "--etcd", settings.etcd), ("etcd-legacy", "--etcd-legacy", settings.etcd_legacy)]
+        {
+            let Some(address) = address else { continue };
+            let (listener, address) = listen("etcd", flag, address).await?;
+            doors.insert(door.into(), address.to_string().into());
+            urls.push(format!("http://{address}"));
+            etcd.push(listener);
+        }
+        let identity = etcd::Identity::new(settings.node.as_str(), urls);
         let doors = serde_json::Value::Object(doors);
         let path = data.join("doors.json");
         std::fs::write(&path, format!("{doors}\n"))
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-        Ok(Doors { unix: Some(unix), http, etcd, socket, serving: JoinSet::new() })
+        Ok(Doors { unix: Some(unix), http, etcd, identity, socket, serving: JoinSet::new() })
     }
 
     /// Begins to serve.
@@ -76,9 +81,11 @@ impl Doors {
         if let Some(listener) = self.http.take() {
             self.serving.spawn(async move { drop(axum::serve(listener, router).await) });
         }
-        if let Some((listener, identity)) = self.etcd.take() {
+        let door = etcd::Door::new(store, self.identity.clone());
+        for listener in self.etcd.drain(..) {
+            let door = door.clone();
             self.serving.spawn(async move {
-                if let Err(error) = etcd::serve(listener, store, identity).await {
+                if let Err(error) = etcd::serve(listener, door).await {
                     tracing::error!(%error, "the etcd door is shut");
                 }
             });

@@ -50,9 +50,9 @@ use tonic::{
 
 pub use identity::Identity;
 
-/// What every service has.
+/// The door: what every service, on every listener, has.
 #[derive(Clone)]
-struct Door {
+pub struct Door {
     store: Arc<dyn Store>,
     identity: Arc<Identity>,
     /// Room for watches, all connections together.
@@ -60,21 +60,22 @@ struct Door {
 }
 
 impl Door {
+    /// A door to a store.
+    pub fn new(store: Arc<dyn Store>, identity: Identity) -> Self {
+        Self { store, identity: Arc::new(identity), room: Arc::new(Semaphore::new(limits::WATCHES_MAX)) }
+    }
+
     fn header(&self, revision: regrow_store::Revision) -> Option<regrow_store::proto::etcdserverpb::ResponseHeader> {
         Some(self.identity.header(revision))
     }
 }
 
-/// Serves the store to etcd clients until the future is dropped.
+/// Serves the store to etcd clients that come by one listener, until the future is dropped. The listeners of one door
+/// share its limits.
 ///
 /// # Errors
 /// When the transport fails as a whole; a connection that fails ends alone.
-pub async fn serve(
-    listener: TcpListener,
-    store: Arc<dyn Store>,
-    identity: Identity,
-) -> Result<(), tonic::transport::Error> {
-    let door = Door { store, identity: Arc::new(identity), room: Arc::new(Semaphore::new(limits::WATCHES_MAX)) };
+pub async fn serve(listener: TcpListener, door: Door) -> Result<(), tonic::transport::Error> {
     let bytes = limits::MESSAGE_BYTES_MAX;
     let routes = Routes::new(KvServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(WatchServer::new(door.clone()).max_decoding_message_size(bytes))
