@@ -385,3 +385,8 @@ impl Load {
         }
     }
 }
+
+/// Whether the full size of a test is wanted (`make soak`).
+pub fn full() -> bool {
+    std::env::var_os("REGROW_FULL").is_some_and(|value| value == "1")
+}
