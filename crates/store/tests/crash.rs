@@ -1,5 +1,6 @@
-//! A process that writes is killed (SIGKILL) at random moments, 200 times on one folder. Nothing it acknowledged is
-//! lost, revisions have no gaps, and a watch resumed from the last revision seen misses and repeats nothing.
+//! A process that writes is killed (SIGKILL) at random moments, 200 times on one folder, 500 times with
+//! `REGROW_FULL=1`. Nothing it acknowledged is lost, revisions have no gaps, and a watch resumed from the last revision
+//! seen misses and repeats nothing.
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +16,8 @@ use regrow_store::{
 };
 
 const KILLS: usize = 200;
+/// The same at full size.
+const KILLS_FULL: usize = 500;
 const WRITERS: usize = 4;
 /// Tells the child where to write.
 const FOLDER: &str = "REGROW_STORE_CRASH_FOLDER";
@@ -96,7 +99,8 @@ fn run_child(folder: &Path, acks: usize) -> Vec<(Revision, usize, i64)> {
 
 /// See the top of the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_two_hundred_times() {
+async fn killed_again_and_again() {
+    let kills = if std::env::var_os("REGROW_FULL").is_some_and(|full| full == "1") { KILLS_FULL } else { KILLS };
     let seed = std::env::var(SEED)
         .ok()
         .and_then(|seed| seed.parse().ok())
@@ -107,7 +111,7 @@ async fn killed_two_hundred_times() {
     let mut seen = Revision::EMPTY;
     let mut latest: BTreeMap<String, (Revision, String)> = BTreeMap::new();
     let mut written = 0;
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let acknowledged = run_child(folder.path(), random.below(30) as usize);
         let engine = open(folder.path());
         let now = engine.status().await.expect("status").revision;
@@ -143,5 +147,5 @@ async fn killed_two_hundred_times() {
         }
         written += acknowledged.len();
     }
-    assert!(written > KILLS, "{written} writes were acknowledged");
+    assert!(written > kills, "{written} writes were acknowledged");
 }
