@@ -81,8 +81,8 @@ impl World {
             Action::Stop { instance, incarnation, signal, grace } => {
                 instances.stop(instance, *incarnation, signal, *grace).await
             }
-            Action::Install { template, digest, files: set, check, directory, .. } => {
-                files.install(template, *digest, set, check, directory).await
+            Action::Install { template, digest, files: set, last_good, check, directory, .. } => {
+                files.install(template, *digest, set, *last_good, check, directory).await
             }
             Action::Load { template, digest, tell, probe, directory } => {
                 self.load(template, *digest, tell, probe.as_ref(), directory).await

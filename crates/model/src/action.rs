@@ -53,6 +53,8 @@ pub enum Action {
         /// by then.
         #[serde(skip)]
         inputs: Inputs,
+        /// The last good set by the record: it stays kept on the node, whatever the node remembers of loads.
+        last_good: Option<Digest>,
         /// Command that judges the staged files, with `{staged}`, `{staged:N}` and `{folder}` in it; empty for none.
         check: Vec<String>,
         /// Working directory of the check.

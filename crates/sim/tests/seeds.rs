@@ -51,9 +51,13 @@ fn storm() {
 /// Seeds that failed once, beyond the number that always runs.
 #[test]
 fn seeds_that_failed_once() {
-    for (seed, weather) in
-        [(708, Weather::Calm), (708, Weather::Store), (708, Weather::Restarts), (761, Weather::World)]
-    {
+    for (seed, weather) in [
+        (708, Weather::Calm),
+        (708, Weather::Store),
+        (708, Weather::Restarts),
+        (761, Weather::World),
+        (1195, Weather::Storm),
+    ] {
         if let Err(failure) = run(seed, weather, || Faithful) {
             panic!("{failure}");
         }

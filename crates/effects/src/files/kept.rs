@@ -136,10 +136,10 @@ pub(super) fn marks(template: &Path) -> Marks {
     durable::read_json(&template.join("marks.json")).unwrap_or_default()
 }
 
-/// Lets the oldest sets go. What cannot be removed now is tried again the next time.
-pub(super) fn prune(template: &Path) {
+/// Lets the oldest sets go, but for those in use and `last_good`. What cannot be removed now is tried again the next time.
+pub(super) fn prune(template: &Path, last_good: Option<Digest>) {
     let marks = marks(template);
-    let used = [marks.placed, marks.loaded].map(|digest| digest.map(|digest| digest.to_string()));
+    let used = [marks.placed, marks.loaded, last_good].map(|digest| digest.map(|digest| digest.to_string()));
     let entries = fs::read_dir(sets(template)).into_iter().flatten().flatten();
     let mut idle: Vec<(SystemTime, PathBuf)> = entries
         .filter(|entry| !used.iter().flatten().any(|name| entry.file_name() == name.as_str()))

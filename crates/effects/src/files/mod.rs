@@ -58,10 +58,11 @@ impl Files {
         template: &Name,
         digest: Digest,
         files: &[File],
+        last_good: Option<Digest>,
         check: &[String],
         directory: &str,
     ) -> Outcome {
-        match self.try_install(template, digest, files, check, directory).await {
+        match self.try_install(template, digest, files, last_good, check, directory).await {
             Ok(()) => Outcome::Installed,
             Err((stage, error)) => failed(stage, error),
         }
@@ -72,6 +73,7 @@ impl Files {
         template: &Name,
         digest: Digest,
         files: &[File],
+        last_good: Option<Digest>,
         check: &[String],
         directory: &str,
     ) -> Result<(), (Stage, WorldError)> {
@@ -90,7 +92,7 @@ impl Files {
             let kept = Kept::keep(&folder, digest, &files)?;
             swap::swap(&folder, &kept)?;
             kept::mark(&folder, |marks| marks.placed = Some(digest))?;
-            kept::prune(&folder);
+            kept::prune(&folder, last_good);
             Ok(())
         })
         .await

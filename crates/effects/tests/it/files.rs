@@ -27,6 +27,7 @@ fn install(set: &str, files: Vec<File>, check: &[&str]) -> Action {
         digest: digest(set),
         files,
         inputs: Inputs::default(),
+        last_good: None,
         check: check.iter().map(|word| (*word).to_owned()).collect(),
         directory: "/".to_owned(),
     }
@@ -201,6 +202,21 @@ async fn a_changed_kept_set_is_none() {
     // Installed again it is whole again.
     bench.world().act(&install("1", vec![file(&path, "good")], &[])).await;
     assert!(bench.world().kept_set(&template(), &digest("1")).is_some());
+}
+
+/// Shows that old sets go and the record's last good one stays, though the node remembers no load of it.
+#[tokio::test]
+async fn the_last_good_set_stays_kept() {
+    let bench = Bench::new();
+    let path = bench.data().join("a.cfg");
+    for set in 1..=9 {
+        let mut action = install(&set.to_string(), vec![file(&path, &set.to_string())], &[]);
+        let Action::Install { last_good, .. } = &mut action else { unreachable!() };
+        *last_good = Some(digest("1"));
+        assert_eq!(bench.world().act(&action).await, Outcome::Installed);
+    }
+    assert!(bench.world().kept_set(&template(), &digest("1")).is_some());
+    assert_eq!(bench.world().kept_set(&template(), &digest("2")), None);
 }
 
 /// Shows that a swap which a crash cut short between two renames is completed by the next agent.

@@ -56,12 +56,12 @@ impl Cluster<'_> {
                     None => return,
                 }
             }
-            Action::Install { template, digest, files, check, .. } => {
+            Action::Install { template, digest, files, last_good, check, .. } => {
                 if !check.is_empty() && self.rng.chance(self.faults.tool_flakes) {
                     let error = error(WorldErrorKind::Timeout, "the check took too long");
                     return self.done(agent, ticket, Outcome::Failed { stage: Some(Stage::Check), error });
                 }
-                self.world.install(template, *digest, files, !check.is_empty())
+                self.world.install(template, *digest, files, *last_good, !check.is_empty())
             }
             Action::Load { template, digest, tell, probe, .. } => {
                 let fails = self.tool();

@@ -86,6 +86,7 @@ impl Disk {
         template: &Name,
         digest: Digest,
         contents: Vec<Arc<str>>,
+        last_good: Option<Digest>,
         checked: bool,
     ) -> Result<(), (Stage, WorldError)> {
         if checked && Flaw::Check.is_in_any(&contents) {
@@ -95,7 +96,7 @@ impl Disk {
         files.kept.retain(|(kept, _)| *kept != digest);
         files.kept.push((digest, contents));
         files.placed = Some(digest);
-        files.prune();
+        files.prune(last_good);
         Ok(())
     }
 
@@ -135,8 +136,8 @@ impl Files {
         self.kept.iter().find(|(kept, _)| *kept == digest).map(|(_, contents)| contents.as_slice())
     }
 
-    fn prune(&mut self) {
-        let used = [self.placed, self.loaded];
+    fn prune(&mut self, last_good: Option<Digest>) {
+        let used = [self.placed, self.loaded, last_good];
         let idle = self.kept.iter().filter(|(digest, _)| !used.contains(&Some(*digest))).count();
         let mut surplus = idle.saturating_sub(SETS_KEPT);
         self.kept.retain(|(digest, _)| {

@@ -167,9 +167,16 @@ impl World {
     }
 
     /// Puts a set in place.
-    pub(crate) fn install(&mut self, template: &Name, digest: Digest, files: &[File], checked: bool) -> Outcome {
+    pub(crate) fn install(
+        &mut self,
+        template: &Name,
+        digest: Digest,
+        files: &[File],
+        last_good: Option<Digest>,
+        checked: bool,
+    ) -> Outcome {
         let contents: Vec<Arc<str>> = files.iter().map(|file| file.content.clone()).collect();
-        match self.disk.install(template, digest, contents, checked) {
+        match self.disk.install(template, digest, contents, last_good, checked) {
             Ok(()) => Outcome::Installed,
             Err((stage, error)) => Outcome::Failed { stage: Some(stage), error },
         }

@@ -86,7 +86,8 @@ impl Step<'_> {
     /// swapped was lost. A bad set goes back anyway, with the waits of that.
     fn is_astray(&self, written: &Rendered) -> bool {
         let in_place = self.view.local.written.get(self.name).is_some_and(|set| set.digest == written.digest);
-        !in_place && !(self.is_bad(written.digest) && self.is_to_be_loaded(written))
+        let goes_back = self.is_bad(written.digest) && self.is_to_be_loaded(written);
+        !in_place && !goes_back
     }
 
     /// Puts a known set in place again: the last good one if it is kept, else a new one; a new one too while the last
@@ -191,6 +192,7 @@ impl Step<'_> {
             digest: set.digest,
             files: set.files,
             inputs: set.inputs,
+            last_good: self.status.loaded.as_ref().map(|loaded| loaded.digest),
             check: spec.check.clone(),
             directory: self.template.root.clone(),
         };
