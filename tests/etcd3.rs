@@ -1,121 +1,12 @@
 //! `etcdctl` as it comes, with API 3, against the etcd door of a running agent. Skipped where it is not installed
 //! (`etcd-client` on Debian).
 
-#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
-
 mod support;
 
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::io::{Read, Write};
+use std::process::Stdio;
+use support::etcd3::Agent;
 use support::{Cluster, until};
-
-/// What `etcdctl` waits for an answer at most; far beyond what it takes.
-const ANSWER: &str = "--command-timeout=60s";
-
-/// An agent with an etcd door on any free port.
-struct Agent {
-    cluster: Cluster,
-    endpoint: String,
-}
-
-impl Agent {
-    /// `None` if `etcdctl` is not installed.
-    fn start() -> Option<Agent> {
-        if Command::new("etcdctl").arg("version").output().is_err() {
-            eprintln!("skipped: etcdctl is not installed");
-            return None;
-        }
-        let mut cluster = Cluster::empty();
-        cluster.start(&["agent", "--etcd", "127.0.0.1:0"]);
-        let endpoint = endpoint(&cluster);
-        Some(Agent { cluster, endpoint })
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").arg("--endpoints").arg(&self.endpoint).arg(ANSWER).args(words);
-        command.current_dir(self.cluster.folder.path()).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().expect("etcdctl runs")
-    }
-
-    /// A command that must succeed; its standard output.
-    fn ok(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "etcdctl {words:?}: {out}{err}\n{}", self.cluster.log());
-        out.into_owned()
-    }
-
-    /// A command that must fail; all it says.
-    fn fails(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said).into_owned();
-        assert!(!output.status.success(), "etcdctl {words:?}: {said}");
-        said
-    }
-
-    fn json(&self, words: &[&str]) -> Value {
-        serde_json::from_str(&self.ok(&[words, &["-w", "json"]].concat())).expect("JSON")
-    }
-
-    fn revision(&self) -> i64 {
-        self.json(&["get", "x"])["header"]["revision"].as_i64().expect("a revision")
-    }
-
-    /// A transaction as `etcdctl txn` reads it.
-    fn txn(&self, text: &str) -> String {
-        let mut child = self.command(&["txn"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
-        child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{text}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-
-    /// A command that goes on.
-    fn follow(&self, words: &[&str]) -> Follower {
-        let mut child = self.command(words).stdout(Stdio::piped()).spawn().expect("etcdctl runs");
-        let lines = BufReader::new(child.stdout.take().expect("piped"));
-        Follower { child, lines }
-    }
-}
-
-fn endpoint(cluster: &Cluster) -> String {
-    until("the etcd door is told", || {
-        let doors = std::fs::read_to_string(cluster.path("data").join("doors.json")).ok()?;
-        Some(serde_json::from_str::<Value>(&doors).ok()?["etcd"].as_str()?.to_owned())
-    })
-}
-
-/// An `etcdctl` that runs until it is dropped.
-struct Follower {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Follower {
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).expect("it says something");
-        line.trim_end().to_owned()
-    }
-
-    fn lines(&mut self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.line()).collect()
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// put, get with its options, del; binary and large values, and what is too large.
 #[test]
@@ -273,8 +164,7 @@ fn upkeep() {
     assert!(agent.ok(&["defrag"]).starts_with("Finished defragmenting"));
     assert_eq!((agent.ok(&["alarm", "list"]), agent.ok(&["alarm", "disarm"])), (String::new(), String::new()));
     for words in [
-        &["snapshot", "save", "snapshot.db"][..],
-        &["auth", "enable"],
+        &["auth", "enable"][..],
         &["user", "list"],
         &["member", "add", "x", "--peer-urls=http://127.0.0.1:1"],
         &["member", "remove", "1"],
@@ -298,12 +188,8 @@ fn mirrors() {
     from.ok(&["del", "m/a"]);
     arrives(&to, "m/b\n2\n");
     drop(mirror);
-    let before = to.endpoint.clone();
-    to.cluster.kill_agent();
-    std::fs::remove_file(to.cluster.path("data").join("doors.json")).expect("it is there");
-    to.cluster.start(&["agent", "--etcd", "127.0.0.1:0"]);
-    to.endpoint = endpoint(&to.cluster);
-    assert_eq!(to.ok(&["get", "m/", "--prefix"]), "m/b\n2\n", "before: {before}");
+    to.restart();
+    assert_eq!(to.ok(&["get", "m/", "--prefix"]), "m/b\n2\n");
 }
 
 /// The door is not opened to other machines by accident, and can be shut.

@@ -9,7 +9,7 @@ use regrow_store::{
     BoxFuture, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Error, HashRequest,
     HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, Op, OpResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, Result, Revision, Status, Store, TxnRequest, TxnResponse, Watch, WatchItem,
+    RangeRequest, RangeResponse, Result, Revision, Snapshot, Status, Store, TxnRequest, TxnResponse, Watch, WatchItem,
     WatchRequest, WatchSource,
 };
 
@@ -257,5 +257,9 @@ impl Store for Planted {
 
     fn hash(&self, request: HashRequest) -> BoxFuture<'_, Result<HashResponse>> {
         self.inner.hash(request)
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot>> {
+        self.inner.snapshot()
     }
 }

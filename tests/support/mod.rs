@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "support: each test file uses a part of it")]
 
+pub mod etcd3;
+
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

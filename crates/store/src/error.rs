@@ -83,6 +83,12 @@ pub enum Error {
         /// The limit.
         max: usize,
     },
+    /// More snapshots under way than `limits::SNAPSHOTS_MAX`.
+    #[error("{max} snapshots are under way, no more are allowed")]
+    TooManySnapshots {
+        /// The limit.
+        max: usize,
+    },
     /// The disk or the quota is full. Reads, deletes and compaction go on; puts do again when there is space.
     #[error("no space left on the disk of the store: free some, or raise the quota")]
     NoSpace,
@@ -149,7 +155,10 @@ pub enum Error {
 impl Error {
     /// Whether the same request may succeed later without anything changed by the caller.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Error::NoSpace | Error::Unavailable { .. } | Error::TooManyWatches { .. })
+        matches!(
+            self,
+            Error::NoSpace | Error::Unavailable { .. } | Error::TooManyWatches { .. } | Error::TooManySnapshots { .. }
+        )
     }
 
     pub(crate) fn disk(action: &'static str, file: &str, source: io::Error) -> Self {

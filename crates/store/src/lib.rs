@@ -28,6 +28,7 @@ pub mod limits;
 pub mod proto;
 mod remote;
 mod request;
+mod snapshot;
 mod store;
 #[cfg(feature = "suite")]
 pub mod suite;
@@ -47,6 +48,7 @@ pub use request::{
     CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, KeyValue,
     PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget, Status,
 };
+pub use snapshot::{Snapshot, SnapshotPart, SnapshotSource};
 pub use store::{BoxFuture, Store};
 pub use txn::{Compare, CompareOp, CompareTarget, Op, OpResponse, TxnRequest, TxnResponse};
 pub use watch::{Event, EventKind, Watch, WatchItem, WatchRequest, WatchSource};

@@ -81,3 +81,13 @@ pub const NO_SPACE_RETRY: Duration = Duration::from_millis(200);
 
 /// Bytes the quota counts for a version of a key besides key and value, and for a lease.
 pub const VERSION_OVERHEAD_BYTES: u64 = 96;
+
+/// Snapshots under way at once on one engine. Each holds back compaction while it is read.
+pub const SNAPSHOTS_MAX: usize = 4;
+
+/// Bytes of one piece of a snapshot. *etcd*: 32 KiB.
+pub const SNAPSHOT_PART_BYTES: usize = 32 * 1024;
+
+/// Versions that a snapshot puts into order at once, which takes up to 64 bytes of memory each. A larger store is gone
+/// through once for each so many.
+pub const SNAPSHOT_WINDOW: usize = 128 * 1024;

@@ -6,7 +6,7 @@ use crate::{
     CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse,
     LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, Result, Status, TxnRequest, TxnResponse, Watch, WatchRequest,
+    RangeResponse, Result, Snapshot, Status, TxnRequest, TxnResponse, Watch, WatchRequest,
 };
 
 /// A future that can be sent between threads; what a method of an object-safe async trait returns.
@@ -54,4 +54,7 @@ pub trait Store: Send + Sync {
 
     /// Computes a checksum of the contents. Errors: `Compacted`, `FutureRevision`, `Corrupt`.
     fn hash(&self, request: HashRequest) -> BoxFuture<'_, Result<HashResponse>>;
+
+    /// Copies the whole store, in etcd's format. Errors: `TooManySnapshots`.
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot>>;
 }

@@ -29,3 +29,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long it has to answer. *etcd* `--grpc-keepalive-timeout`: 20 s.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Pieces of a snapshot that wait for the client.
+pub const SNAPSHOT_PARTS_MAX: usize = 4;
+
+/// How long a client may take to read on a snapshot before it is given up, so that history can be.
+pub const SNAPSHOT_STALL: Duration = Duration::from_secs(60);

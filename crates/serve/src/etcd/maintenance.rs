@@ -1,17 +1,17 @@
 //! The care of the store.
 
-use futures_util::stream::BoxStream;
-use regrow_store::{HashRequest, HashResponse, Revision, proto::etcdserverpb as pb};
+use futures_util::stream::{BoxStream, StreamExt, poll_fn};
+use regrow_store::{HashRequest, HashResponse, Revision, Snapshot, proto::etcdserverpb as pb};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{
     Door,
     identity::{TERM, VERSION},
+    limits::{SNAPSHOT_PARTS_MAX, SNAPSHOT_STALL},
     not_offered, refusal,
 };
 
-const SNAPSHOT: &str = "regrow: snapshots are not offered by this store; stop the agent and copy its data folder, or \
-                        copy the keys with `etcdctl make-mirror`";
 const ACTIVATE: &str = "regrow: alarms cannot be raised by hand; NOSPACE is raised, and lowered, by the store itself";
 const DOWNGRADE: &str = "regrow: there is no etcd version to downgrade";
 
@@ -78,8 +78,18 @@ impl pb::maintenance_server::Maintenance for Door {
 
     type SnapshotStream = BoxStream<'static, Result<pb::SnapshotResponse, Status>>;
 
+    /// A task reads the store and waits for the client, but not for ever: history is held back meanwhile.
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(not_offered(SNAPSHOT))
+        let snapshot = self.store.snapshot().await.map_err(refusal)?;
+        let header = self.header(snapshot.revision());
+        let (out, mut parts) = mpsc::channel(SNAPSHOT_PARTS_MAX);
+        let mut task = JoinSet::new();
+        task.spawn(send(snapshot, header, out));
+        let parts = poll_fn(move |context| {
+            let _task = &task;
+            parts.poll_recv(context)
+        });
+        Ok(Response::new(parts.boxed()))
     }
 
     async fn move_leader(
@@ -100,5 +110,32 @@ impl pb::maintenance_server::Maintenance for Door {
 impl Door {
     async fn checksum(&self, revision: Revision) -> Result<HashResponse, Status> {
         self.store.hash(HashRequest { revision }).await.map_err(refusal)
+    }
+}
+
+type Part = Result<pb::SnapshotResponse, Status>;
+
+/// Sends a snapshot until its end, or until the client takes nothing for too long.
+async fn send(mut snapshot: Snapshot, header: Option<pb::ResponseHeader>, out: mpsc::Sender<Part>) {
+    while let Some(part) = snapshot.next().await {
+        let part = part.map_err(refusal).map(|part| pb::SnapshotResponse {
+            header,
+            remaining_bytes: part.remaining,
+            blob: part.bytes,
+            version: String::new(),
+        });
+        match timeout(SNAPSHOT_STALL, out.send(part)).await {
+            Ok(Ok(())) => {}
+            // The client is gone.
+            Ok(Err(_)) => return,
+            Err(_) => {
+                drop(snapshot);
+                let seconds = SNAPSHOT_STALL.as_secs();
+                let late = Status::deadline_exceeded(format!("regrow: the snapshot was not read on for {seconds} s"));
+                // It may never look.
+                let _ = out.send(Err(late)).await;
+                return;
+            }
+        }
     }
 }

@@ -1,11 +1,6 @@
 //! A checksum of everything that can be read.
 
-use super::{
-    index::{Key, Version},
-    scan::Found,
-    shared::Shared,
-    signal::read,
-};
+use super::{index::Key, scan::Found, shared::Shared, signal::read};
 use crate::{Error, HashResponse, KeyValue, Result, Revision, limits::SCAN_KEYS};
 
 /// Hashes every version of every key, in order, that some revision from the oldest kept to `rev` (0: now) shows.
@@ -51,14 +46,9 @@ fn step(shared: &Shared, after: &mut Option<Key>, oldest: i64, rev: i64) -> Vec<
     let mut last = None;
     for (key, history) in index.after(after.as_ref()).take(SCAN_KEYS) {
         last = Some(key.clone());
-        // What was there at the oldest revision counts unless it was a deletion: that may be forgotten already.
-        let first = history.at(oldest).filter(|version| !version.is_deletion());
-        let later = history.versions().filter(|version| version.rev > oldest && version.rev <= rev);
-        let mut add = |version: &Version| {
+        for version in history.shown(oldest, rev) {
             found.push((Found::new(&index, key, version, !version.is_deletion()), version.sub));
-        };
-        first.into_iter().for_each(&mut add);
-        later.for_each(add);
+        }
     }
     *after = last;
     found

@@ -67,6 +67,19 @@ impl History {
         self.older.iter().flat_map(|older| older.iter()).chain([&self.last])
     }
 
+    /// The versions that revisions from `oldest` to `rev` show, and deletions among them, oldest first. A deletion at or
+    /// before `oldest` is none of them: it may be forgotten already.
+    pub(crate) fn shown(&self, oldest: i64, rev: i64) -> impl Iterator<Item = &Version> {
+        let first = self.at(oldest).filter(|version| !version.is_deletion());
+        let later = self.versions().filter(move |version| version.rev > oldest && version.rev <= rev);
+        first.into_iter().chain(later)
+    }
+
+    /// The version with this place in history.
+    pub(crate) fn find(&self, rev: i64, sub: u32) -> Option<&Version> {
+        self.versions().find(|version| (version.rev, version.sub) == (rev, sub))
+    }
+
     fn find_mut(&mut self, rev: i64, sub: u32) -> Option<&mut Version> {
         if (self.last.rev, self.last.sub) == (rev, sub) {
             return Some(&mut self.last);

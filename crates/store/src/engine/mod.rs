@@ -15,6 +15,7 @@ mod recover;
 mod scan;
 mod shared;
 mod signal;
+mod snapshot;
 mod watcher;
 mod writer;
 
@@ -45,7 +46,8 @@ use crate::{
     BoxFuture, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Error, HashRequest,
     HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, Op, OpResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, Result, Revision, Status, Store, TxnRequest, TxnResponse, Watch, WatchRequest, check,
+    RangeRequest, RangeResponse, Result, Revision, Snapshot, Status, Store, TxnRequest, TxnResponse, Watch,
+    WatchRequest, check,
     disk::{Disk, RealDisk},
     limits::{QUEUE_KIB_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
 };
@@ -300,5 +302,12 @@ impl Store for Engine {
 
     fn hash(&self, request: HashRequest) -> BoxFuture<'_, Result<HashResponse>> {
         Box::pin(async move { hash::hash(&self.0.shared, request.revision.0).await })
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot>> {
+        Box::pin(async move {
+            let ask = self.send(0, Command::Leases);
+            snapshot::snapshot(self.0.shared.clone(), ask).await
+        })
     }
 }

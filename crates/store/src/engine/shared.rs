@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
     index::Index,
@@ -18,7 +18,7 @@ use super::{
     signal::{Signal, lock, read},
     watcher::Watchers,
 };
-use crate::{Error, Result, Revision, Status, disk::Disk};
+use crate::{Error, Result, Revision, Status, disk::Disk, limits::SNAPSHOTS_MAX};
 
 /// What the engine's threads and its readers share.
 ///
@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) closed: AtomicBool,
     /// Held by the writer from the first change of a batch until it is durable or undone; taken before all others.
     pub(crate) batch: Mutex<()>,
+    /// Room for snapshots.
+    pub(crate) snapshots: Arc<Semaphore>,
     pins: Mutex<BTreeMap<i64, usize>>,
 }
 
@@ -67,6 +69,7 @@ impl Shared {
             full: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             batch: Mutex::default(),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
             pins: Mutex::default(),
         }
     }
@@ -104,11 +107,32 @@ impl Shared {
     /// The same before it is known whether the revision is readable. To be checked afterwards: then housekeeping has
     /// either seen the pin, or has moved `compacted` before.
     pub(crate) fn hold(&self, rev: i64) -> Pin<'_> {
+        let (rev, current) = self.add_pin(rev);
+        Pin { shared: self, rev, current }
+    }
+
+    /// The same for as long as [`Shared::remove_pin`] is not called: returns the revision pinned and the current one.
+    pub(crate) fn add_pin(&self, rev: i64) -> (i64, i64) {
         let mut pins = lock(&self.pins);
         let current = self.revision();
         let rev = if rev <= 0 { current } else { rev };
         *pins.entry(rev).or_insert(0) += 1;
-        Pin { shared: self, rev, current }
+        (rev, current)
+    }
+
+    /// Undoes one [`Shared::add_pin`].
+    pub(crate) fn remove_pin(&self, rev: i64) {
+        let mut pins = lock(&self.pins);
+        if let Some(count) = pins.get_mut(&rev) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&rev);
+                // Pruning may have waited for this one.
+                if rev < self.compacted() {
+                    self.housekeeping.wake();
+                }
+            }
+        }
     }
 
     /// The revision below which versions may be given up.
@@ -160,16 +184,6 @@ pub(crate) struct Pin<'a> {
 
 impl Drop for Pin<'_> {
     fn drop(&mut self) {
-        let mut pins = lock(&self.shared.pins);
-        if let Some(count) = pins.get_mut(&self.rev) {
-            *count -= 1;
-            if *count == 0 {
-                pins.remove(&self.rev);
-                // Pruning may have waited for this one.
-                if self.rev < self.shared.compacted() {
-                    self.shared.housekeeping.wake();
-                }
-            }
-        }
+        self.shared.remove_pin(self.rev);
     }
 }

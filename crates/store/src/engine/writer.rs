@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Grant(LeaseGrantRequest, Reply<(LeaseId, i64, Revision)>),
     Revoke(LeaseId, Reply<Revision>),
     Compact(Revision, Reply<Revision>),
+    /// The leases in force at one revision, each with its seconds.
+    Leases(Reply<(Revision, Vec<(LeaseId, i64)>)>),
     /// The clock has moved.
     Wake,
     Stop,
@@ -189,6 +191,12 @@ impl Writer {
             Command::Compact(revision, reply) => {
                 let result = self.compact(revision.0);
                 self.answer(reply, result.map(|()| Revision(self.revision)));
+            }
+            Command::Leases(reply) => {
+                let leases = lock(&self.shared.leases);
+                let all = leases.all.iter().map(|(id, lease)| (LeaseId(*id), lease.ttl)).collect();
+                drop(leases);
+                self.answer(reply, Ok((Revision(self.revision), all)));
             }
             Command::Wake | Command::Stop => {}
         }

@@ -55,7 +55,7 @@ pub fn status(error: &Error) -> Status {
         Error::LeaseNotFound(_) => (Code::NotFound, LEASE_NOT_FOUND),
         Error::LeaseExists(_) => (Code::FailedPrecondition, LEASE_EXISTS),
         Error::NoSpace => (Code::ResourceExhausted, NO_SPACE),
-        Error::TooManyWatches { .. } => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
+        Error::TooManyWatches { .. } | Error::TooManySnapshots { .. } => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
         Error::Corrupt { .. } => (Code::DataLoss, CORRUPT),
         Error::Closed | Error::Locked { .. } => (Code::Unavailable, STOPPED),
         Error::Disk { .. } | Error::Unavailable { .. } | Error::Endpoint { .. } => (Code::Unavailable, UNHEALTHY),

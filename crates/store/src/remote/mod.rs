@@ -18,6 +18,7 @@
 mod endpoints;
 mod leases;
 mod secret;
+mod snapshot;
 pub mod tls;
 mod watch;
 
@@ -32,7 +33,7 @@ use crate::{
     BoxFuture, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Error, HashRequest,
     HashResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseId, LeaseKeepAliveResponse, LeaseRevokeResponse,
     LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, LeasesResponse, Op, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, Result, Revision, Status, Store, TxnRequest, TxnResponse, Watch, WatchRequest, check,
+    RangeResponse, Result, Revision, Snapshot, Status, Store, TxnRequest, TxnResponse, Watch, WatchRequest, check,
     proto::{
         Asked,
         etcdserverpb::{self as pb, kv_client::KvClient, maintenance_client::MaintenanceClient},
@@ -252,6 +253,10 @@ impl Store for Remote {
 
     fn hash(&self, request: HashRequest) -> BoxFuture<'_, Result<HashResponse>> {
         Box::pin(async move { self.explained(self.do_hash(request).await).await })
+    }
+
+    fn snapshot(&self) -> BoxFuture<'_, Result<Snapshot>> {
+        Box::pin(snapshot::snapshot(&self.0))
     }
 }
 
