@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, clippy::print_stderr, reason = "support: each test file uses a part of it")]
 
+pub mod etcd;
 pub mod etcd3;
 
 use serde_json::Value;

@@ -123,6 +123,7 @@ fn plan() -> (f64, f64) {
     let mut now = Time(1_000_000);
     let mut revision = 0;
     reconciler.input(Input::Changed { changes: Vec::new(), revision: Revision(0) }, now);
+    reconciler.input(Input::Led(Some(Revision(0))), now);
     reconciler
         .input(Input::Adopted { found: Vec::<Found>::new(), loaded: BTreeMap::new(), written: BTreeMap::new() }, now);
     let command = Box::new(Command::Apply(spec(1_000, 10)));

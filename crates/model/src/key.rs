@@ -20,6 +20,16 @@
 //! ```
 //!
 //! Values are JSON, so that any etcd client can read them.
+//!
+//! Beside the records, for agents among themselves and in no view:
+//!
+//! ```text
+//! /regrow/leader                               who plans for the cluster; under its agent's lease
+//! /regrow/agent/<name>                         whose the name is; under its agent's lease
+//! /regrow/desired/removed                      written with every removal of a desired record
+//! /regrow/staged/<id>/<rest of a key>          a change that waits for its decision; empty is a removal
+//! /regrow/decided                              the staged changes that are in force
+//! ```
 
 use crate::{Event, EventId, InstanceId, Name, desired, observed};
 use serde::Serialize;
@@ -33,6 +43,21 @@ pub const ACCESS: &str = "/regrow/access/";
 
 /// What the keys of events begin with.
 pub const EVENTS: &str = "/regrow/events/";
+
+/// Who plans for the cluster.
+pub const LEADER: &str = "/regrow/leader";
+
+/// What the keys of agents' names begin with.
+pub const AGENTS: &str = "/regrow/agent/";
+
+/// Written with every removal of a desired record: comparisons of whole ranges do not see what is gone.
+pub const REMOVED: &str = "/regrow/desired/removed";
+
+/// What the keys of staged changes begin with.
+pub const STAGED: &str = "/regrow/staged/";
+
+/// Which staged changes are in force.
+pub const DECIDED: &str = "/regrow/decided";
 
 /// A key of Regrow's own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

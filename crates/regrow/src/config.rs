@@ -34,6 +34,13 @@ pub(crate) struct Flags {
     #[arg(long, env = "REGROW_ETCD_LEGACY", value_name = "IP:PORT")]
     #[serde(rename = "etcd-legacy")]
     pub(crate) etcd_legacy: Option<Door>,
+    /// A store elsewhere, an etcd cluster or another agent's etcd door, as http://IP:PORT[,…]. Default: host one here
+    #[arg(long, env = "REGROW_STORE", value_name = "URL[,URL]")]
+    pub(crate) store: Option<Endpoints>,
+    /// Host the store here; what an agent without --store does
+    #[arg(long, env = "REGROW_SERVER", conflicts_with = "store")]
+    #[serde(default)]
+    pub(crate) server: bool,
     /// Let doors listen beyond loopback without keys and tokens
     #[arg(long, env = "REGROW_INSECURE")]
     #[serde(default)]
@@ -84,6 +91,29 @@ impl TryFrom<String> for Door {
     }
 }
 
+/// Where a store elsewhere is: all endpoints are of one store.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Endpoints(pub(crate) Vec<String>);
+
+impl FromStr for Endpoints {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Endpoints, String> {
+        let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
+        match urls.iter().find(|url| url.is_empty()) {
+            Some(_) => Err(format!("`{text}` is not URL[,URL]")),
+            None => Ok(Endpoints(urls)),
+        }
+    }
+}
+
+impl TryFrom<String> for Endpoints {
+    type Error = String;
+    fn try_from(text: String) -> Result<Endpoints, String> {
+        text.parse()
+    }
+}
+
 /// The settings that an agent runs with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -93,6 +123,8 @@ pub(crate) struct Settings {
     pub(crate) http: Option<SocketAddr>,
     pub(crate) etcd: Option<SocketAddr>,
     pub(crate) etcd_legacy: Option<SocketAddr>,
+    /// `None`: hosted here.
+    pub(crate) store: Option<Endpoints>,
 }
 
 impl Flags {
@@ -104,15 +136,24 @@ impl Flags {
         };
         let insecure = self.insecure || file.insecure;
         let http = self.http.or(file.http).unwrap_or(Door::At(HTTP_DEFAULT)).open("HTTP", "--http", insecure)?;
-        let etcd = self.etcd.or(file.etcd).unwrap_or(Door::At(ETCD_DEFAULT)).open("etcd", "--etcd", insecure)?;
         let etcd_legacy =
             self.etcd_legacy.or(file.etcd_legacy).unwrap_or(Door::Off).open("etcd", "--etcd-legacy", insecure)?;
+        if file.server && file.store.is_some() {
+            return Err(Failure::usage(
+                "the settings have both `server` and `store`: host the store here, or elsewhere",
+            ));
+        }
+        let hosted = self.server || file.server && self.store.is_none();
+        let store = self.store.or(file.store).filter(|_| !hosted);
+        // The store's own door is where its clients go.
+        let etcd = if store.is_some() { Door::Off } else { Door::At(ETCD_DEFAULT) };
+        let etcd = self.etcd.or(file.etcd).unwrap_or(etcd).open("etcd", "--etcd", insecure)?;
         let node = match self.node.or(file.node) {
             Some(name) => Name::new(&name).map_err(|error| Failure::usage(format!("--node: {error}")))?,
             None => host_name(),
         };
         let address = self.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Settings { node, address, data, http, etcd, etcd_legacy })
+        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store })
     }
 }
 

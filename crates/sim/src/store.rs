@@ -108,7 +108,7 @@ impl Store {
             Record::from_json(&parsed, value).ok()
         });
         if let Some(record) = record {
-            let transaction = Transaction { expect: Vec::new(), changes: vec![Change::Put(record)] };
+            let transaction = Transaction { changes: vec![Change::Put(record)], ..Transaction::default() };
             let _ = self.commit(transaction);
         }
     }

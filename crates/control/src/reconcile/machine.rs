@@ -36,6 +36,8 @@ pub struct Reconciler {
     held: Vec<Held>,
     targets: Vec<CheckTarget>,
     adopted: bool,
+    /// Where the leader's record of this node was created, while it leads.
+    lead: Option<Revision>,
     /// What tells of this agent's start, until the store has it.
     arrival: Option<Planned>,
     pruning: Option<Revision>,
@@ -85,6 +87,7 @@ impl Reconciler {
             held: Vec::new(),
             targets: Vec::new(),
             adopted: false,
+            lead: None,
             arrival: None,
             pruning: None,
             dirty: false,
@@ -138,12 +141,17 @@ impl Reconciler {
                 Change::Delete(key) => view.delete(&key),
             }
         }
-        (applied.differences, plan(&view, &self.node, now))
+        (applied.differences, Plans::of(&view, &self.node, now).merged())
     }
 
     /// What would be done now.
     pub fn plan(&self, now: Time) -> Plan {
-        plan(&self.view, &self.node, now)
+        Plans::of(&self.view, &self.node, now).merged()
+    }
+
+    /// Whether this node plans for the cluster.
+    pub fn leads(&self) -> bool {
+        self.lead.is_some()
     }
 
     /// What a template renders to now; `None` when there is no such template.
@@ -162,6 +170,10 @@ impl Reconciler {
             Input::Ended { ticket, outcome } => self.ended(ticket, outcome, now),
             Input::Seen(observation) => self.seen(observation, now),
             Input::Committed { ticket, result } => self.committed(ticket, result, now),
+            Input::Led(lead) => {
+                self.dirty |= lead != self.lead;
+                self.lead = lead;
+            }
             Input::Asked { ticket, command } => {
                 let cause = self.recorder.cause(now);
                 let asked = Asked { ticket, command, cause, tries: 0, base: None };
@@ -178,8 +190,8 @@ impl Reconciler {
             self.dirty = false;
             self.recheck_at = None;
             self.cooling.tidy(now);
-            let plan = plan(&self.view, &self.node, now);
-            self.carry_out(plan, now);
+            let plans = Plans::of(&self.view, &self.node, now);
+            self.carry_out(plans, now);
             let targets = service::targets(&self.view, &self.node);
             if targets != self.targets {
                 self.targets = targets.clone();
@@ -221,7 +233,7 @@ impl Reconciler {
             events: boot.events,
         };
         self.arrival = Some(planned.clone());
-        self.dispatch(planned, now);
+        self.dispatch(planned, None, now);
         for observation in boot.ended {
             self.seen(observation, now);
         }
@@ -233,7 +245,7 @@ impl Reconciler {
             let (object, cause) = (Ref::instance(&instance), cause.clone());
             let planned =
                 Planned { object, action, why, cause, disrupts: None, intent: Vec::new(), events: Vec::new() };
-            self.dispatch(planned, now);
+            self.dispatch(planned, None, now);
         }
     }
 
@@ -312,21 +324,22 @@ impl Reconciler {
         }
         busy.base = self.view.revision;
         busy.stage = Stage::Recording { origin, failures };
-        self.commit_for(object, recorded, now);
+        self.commit_for(object, recorded, None, now);
     }
 
-    fn commit_for(&mut self, object: &Ref, recorded: Recorded, now: Time) {
+    fn commit_for(&mut self, object: &Ref, recorded: Recorded, fence: Option<Revision>, now: Time) {
         let ticket = self.ticket(Whose::Object(object.clone()));
         if let Some(busy) = self.busy.get_mut(object) {
             busy.ticket = ticket;
         }
-        let transaction = self.transaction(recorded, now);
+        let transaction = Transaction { fence, ..self.transaction(recorded, now) };
         self.out.push(Output::Commit { ticket, transaction });
     }
 
     /// Compares every key that is written with the view, except those that only say "something changed" or are new.
     fn transaction(&mut self, recorded: Recorded, now: Time) -> Transaction {
-        let mut transaction = Transaction { expect: Vec::new(), changes: recorded.changes };
+        let base = self.view.revision;
+        let mut transaction = Transaction { base, fence: None, expect: Vec::new(), changes: recorded.changes };
         for change in &transaction.changes {
             let key = change.key();
             if !matches!(key, Key::Service(_) | Key::Governor | Key::Event(_) | Key::Node(_)) {
@@ -440,13 +453,20 @@ impl Reconciler {
         }
     }
 
-    fn carry_out(&mut self, plan: Plan, now: Time) {
-        self.held = plan.held;
-        self.recheck_at = plan.recheck_at;
+    /// The node's own plan, and the cluster's where this node leads. What rules hold back is told on every node.
+    fn carry_out(&mut self, plans: Plans, now: Time) {
+        let lead = self.lead;
+        let own = self.arrival.clone().into_iter().chain(plans.node.actions).map(|planned| (planned, None));
+        let cluster = plans.cluster.actions.into_iter().filter_map(|planned| Some((planned, Some(lead?))));
+        let actions: Vec<(Planned, Option<Revision>)> = own.chain(cluster).collect();
+        let mut rest = Plan { held: plans.node.held, recheck_at: plans.node.recheck_at, actions: Vec::new() };
+        rest.merge(Plan { actions: Vec::new(), ..plans.cluster });
+        self.held = rest.held;
+        self.recheck_at = rest.recheck_at;
         // The governor weighed this plan against the view; a disruption that the view does not show yet would be
         // weighed twice.
         let unsettled = self.busy.values().any(|busy| busy.planned.as_ref().is_some_and(|p| p.disrupts.is_some()));
-        for planned in self.arrival.clone().into_iter().chain(plan.actions) {
+        for (planned, fence) in actions {
             if self.busy.contains_key(&planned.object) || unsettled && planned.disrupts.is_some() {
                 continue;
             }
@@ -454,11 +474,11 @@ impl Reconciler {
                 self.recheck_at = Some(self.recheck_at.map_or(until, |sooner| sooner.min(until)));
                 continue;
             }
-            self.dispatch(planned, now);
+            self.dispatch(planned, fence, now);
         }
     }
 
-    fn dispatch(&mut self, planned: Planned, now: Time) {
+    fn dispatch(&mut self, planned: Planned, fence: Option<Revision>, now: Time) {
         let object = planned.object.clone();
         let first = match &planned.action {
             Action::Record { changes } => Recorded { changes: changes.clone(), events: planned.events.clone() },
@@ -470,7 +490,7 @@ impl Reconciler {
         if first.changes.is_empty() && first.events.is_empty() {
             self.act(&object, now);
         } else {
-            self.commit_for(&object, first, now);
+            self.commit_for(&object, first, fence, now);
         }
     }
 
@@ -518,8 +538,9 @@ impl Reconciler {
         self.out.push(Output::Answer { ticket: asked.ticket, result });
     }
 
-    /// Removes the oldest events when there are too many, a bounded number at a time.
+    /// Removes the oldest events when there are too many, a bounded number at a time. The leader's business.
     fn prune(&mut self) {
+        let Some(lead) = self.lead else { return };
         let most = regrow_model::limits::EVENTS_KEPT + limits::EVENTS_PRUNED_AT_ONCE;
         if self.pruning.is_some() || self.view.events.len() <= most {
             return;
@@ -528,7 +549,8 @@ impl Reconciler {
         let changes = oldest.map(|id| Change::Delete(Key::Event(id.clone()))).collect();
         self.pruning = Some(Revision(i64::MAX));
         let ticket = self.ticket(Whose::Prune);
-        self.out.push(Output::Commit { ticket, transaction: Transaction { expect: Vec::new(), changes } });
+        let (base, fence) = (self.view.revision, Some(lead));
+        self.out.push(Output::Commit { ticket, transaction: Transaction { base, fence, expect: Vec::new(), changes } });
     }
 
     fn ticket(&mut self, whose: Whose) -> Ticket {
@@ -539,12 +561,25 @@ impl Reconciler {
     }
 }
 
-/// All planners, then the governor.
-fn plan(view: &View, node: &Name, now: Time) -> Plan {
-    let mut plan = template::plan(view, node, now);
-    plan.merge(instance::plan(view, node, now));
-    plan.merge(group::plan(view, now));
-    governor::admit(view, now, plan)
+/// What all planners want, by who may have it done.
+struct Plans {
+    /// This node's own objects.
+    node: Plan,
+    /// The cluster's, which only the leader carries out: what disrupts is here, so the governor weighs it.
+    cluster: Plan,
+}
+
+impl Plans {
+    fn of(view: &View, node: &Name, now: Time) -> Plans {
+        let mut own = template::plan(view, node, now);
+        own.merge(instance::plan(view, node, now));
+        Plans { node: own, cluster: governor::admit(view, now, group::plan(view, now)) }
+    }
+
+    fn merged(mut self) -> Plan {
+        self.node.merge(self.cluster);
+        self.node
+    }
 }
 
 fn instance_of(observation: &Observation) -> &InstanceId {

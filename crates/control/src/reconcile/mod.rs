@@ -15,6 +15,8 @@
 //! - An action whose outcome does not come back in [`limits::ACTION_TIME_MAX`] beyond its own bounds is planned again:
 //!   actions are idempotent.
 //! - A failure that changes no record is slowed by a backoff of its object.
+//! - What the cluster planners decide is committed only while this node leads, and only if the store agrees that it does
+//!   ([`Transaction::fence`]): a leader that was deposed and does not know it yet changes nothing.
 //!
 //! **Assumptions.** Store changes arrive in order. The driver answers every [`Output::Commit`].
 //!
@@ -76,6 +78,9 @@ pub enum Input {
         /// The revision, or why not.
         result: Result<Revision, CommitError>,
     },
+    /// Whether this node leads now: the revision at which the leader's record was created for it. Only the leader plans
+    /// groups; a reconciler leads nobody until it is told so.
+    Led(Option<Revision>),
     /// Somebody wants something changed.
     Asked {
         /// For the answer.
@@ -131,6 +136,10 @@ pub enum Output {
 /// Writes that happen together, if nothing has changed since they were computed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transaction {
+    /// The view that it was computed from.
+    pub base: Revision,
+    /// For what a cluster planner decided: the leader's record must still be the one created at this revision.
+    pub fence: Option<Revision>,
     /// Keys and the revisions of their last change; zero for a key that must not exist.
     pub expect: Vec<(Key, Revision)>,
     /// The writes.

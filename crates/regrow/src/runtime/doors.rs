@@ -26,7 +26,8 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// Binds the Unix socket in the data folder and, where wanted, the HTTP and the etcd doors; writes `doors.json`.
+    /// Binds the Unix socket in the data folder and, where wanted, the HTTP and the etcd doors; writes `doors.json`,
+    /// which also says where a store elsewhere is.
     pub(super) async fn bind(data: &Path, settings: &Settings) -> Result<Doors, Failure> {
         let socket = data.join("regrow.sock");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -64,6 +65,9 @@ impl Doors {
             etcd.push(listener);
         }
         let identity = etcd::Identity::new(settings.node.as_str(), urls);
+        if let Some(store) = &settings.store {
+            doors.insert("store".into(), store.0.clone().into());
+        }
         let doors = serde_json::Value::Object(doors);
         let path = data.join("doors.json");
         std::fs::write(&path, format!("{doors}\n"))

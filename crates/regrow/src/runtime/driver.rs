@@ -1,13 +1,14 @@
 //! The loop: feed the reconciler all that has arrived, poll it once, do what it says.
 
-use super::shelf::{self, Shelf};
-use super::{Ending, events, now};
+use super::follower::Follower;
+use super::shelf::Shelf;
+use super::stage::Overlay;
+use super::{Ending, now};
 use regrow_control::features::template;
-use regrow_control::reconcile::{Answer, Command, CommandError, Input, Output, Reconciler, Ticket};
+use regrow_control::reconcile::{Answer, Command, CommandError, Input, Output, Reconciler, StoreChange, Ticket};
 use regrow_effects::World;
-use regrow_model::key::EVENTS;
 use regrow_model::view::SetContents;
-use regrow_model::{Name, Observation, View};
+use regrow_model::{Name, Observation, Revision, View};
 use regrow_store::Watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,6 +27,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 pub(super) enum Message {
     /// For the reconciler.
     Input(Input),
+    /// The whole content of the store, after a time that nobody was told of.
+    Reloaded(Vec<StoreChange>, Revision),
     /// A command, and who wants the answer.
     Ask(Box<Command>, oneshot::Sender<Result<Answer, CommandError>>),
     /// Look at the reconciler.
@@ -51,6 +54,8 @@ pub(super) struct Driver {
     asked: BTreeMap<Ticket, oneshot::Sender<Result<Answer, CommandError>>>,
     next_ask: u64,
     prefixes: tokio::sync::watch::Sender<Vec<String>>,
+    /// Every key that the reconciler was told of and that was there then.
+    known: BTreeSet<String>,
 }
 
 impl Driver {
@@ -60,34 +65,23 @@ impl Driver {
         world: World,
         inbox: mpsc::Sender<Message>,
         messages: mpsc::Receiver<Message>,
+        known: BTreeSet<String>,
     ) -> Driver {
         let (prefixes, _) = tokio::sync::watch::channel(Vec::new());
-        Driver { reconciler, shelf, world, inbox, messages, asked: BTreeMap::new(), next_ask: 0, prefixes }
+        Driver { reconciler, shelf, world, inbox, messages, asked: BTreeMap::new(), next_ask: 0, prefixes, known }
     }
 
     /// Feeds the loop with the store's changes and what is seen in the world.
-    pub(super) fn follow(&self, mut watch: Watch, mut seen: mpsc::Receiver<Observation>) {
-        let (inbox, prefixes) = (self.inbox.clone(), self.prefixes.subscribe());
-        let node = self.reconciler.node().clone();
-        tokio::spawn(async move {
-            while let Some(item) = watch.next().await {
-                let message = match item {
-                    Ok(item) => {
-                        let changes = shelf::changes(item, &prefixes.borrow());
-                        log_events(&changes, &node);
-                        Message::Input(changes)
-                    }
-                    Err(regrow_store::Error::Closed) => return,
-                    Err(error) => {
-                        tracing::error!("the watch on the store ended: {error}");
-                        Message::Leave
-                    }
-                };
-                if inbox.send(message).await.is_err() {
-                    return;
-                }
-            }
-        });
+    pub(super) fn follow(&self, overlay: Overlay, watch: Watch, mut seen: mpsc::Receiver<Observation>) {
+        let follower = Follower {
+            shelf: self.shelf.clone(),
+            overlay,
+            inbox: self.inbox.clone(),
+            prefixes: self.prefixes.subscribe(),
+            node: self.reconciler.node().clone(),
+            next: Revision(self.reconciler.view().revision.0 + 1),
+        };
+        tokio::spawn(follower.run(watch));
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             while let Some(observation) = seen.recv().await {
@@ -133,7 +127,13 @@ impl Driver {
 
     fn take_in(&mut self, message: Message) {
         match message {
-            Message::Input(input) => self.reconciler.input(input, now()),
+            Message::Input(input) => {
+                if let Input::Changed { changes, .. } = &input {
+                    self.remember(changes);
+                }
+                self.reconciler.input(input, now());
+            }
+            Message::Reloaded(changes, revision) => self.reload(changes, revision),
             Message::Look(look) => look(&self.reconciler),
             Message::Ask(command, answer) => {
                 self.next_ask += 1;
@@ -143,6 +143,26 @@ impl Driver {
             }
             Message::Leave => {}
         }
+    }
+
+    fn remember(&mut self, changes: &[StoreChange]) {
+        for change in changes {
+            match change.value {
+                Some(_) => drop(self.known.insert(change.key.clone())),
+                None => drop(self.known.remove(&change.key)),
+            }
+        }
+    }
+
+    /// Takes in everything that is there, and that the rest is not. The users' own keys are read again.
+    fn reload(&mut self, mut changes: Vec<StoreChange>, revision: Revision) {
+        let present: BTreeSet<&str> = changes.iter().map(|change| change.key.as_str()).collect();
+        let gone = self.known.iter().filter(|key| !present.contains(key.as_str())).cloned();
+        let gone: Vec<StoreChange> = gone.map(|key| StoreChange { key, value: None, revision }).collect();
+        changes.splice(0..0, gone);
+        self.remember(&changes);
+        self.reconciler.input(Input::Changed { changes, revision }, now());
+        self.prefixes.send_replace(Vec::new());
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -192,6 +212,7 @@ impl Driver {
                 Ok((changes, _)) => {
                     // The view's revision stands where the watch stands, not where this read does.
                     let revision = self.reconciler.view().revision;
+                    self.remember(&changes);
                     self.reconciler.input(Input::Changed { changes, revision }, now());
                 }
                 Err(error) => tracing::warn!("cannot read the keys under {prefix}: {error}"),
@@ -199,17 +220,6 @@ impl Driver {
         }
         for output in self.reconciler.poll(now()) {
             self.carry_out(output);
-        }
-    }
-}
-
-/// Tells the log of the events that this node has recorded.
-fn log_events(changes: &Input, node: &Name) {
-    let Input::Changed { changes, .. } = changes else { return };
-    for change in changes.iter().filter(|change| change.key.starts_with(EVENTS)) {
-        let event = change.value.as_deref().and_then(|value| events::read(&change.key, value));
-        if let Some((_, event)) = event.filter(|(_, event)| event.node == *node) {
-            events::log(&event);
         }
     }
 }

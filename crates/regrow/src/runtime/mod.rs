@@ -7,9 +7,13 @@ mod clock;
 mod doors;
 mod driver;
 mod events;
+mod folder;
+mod follower;
 mod logging;
 mod logs;
 mod shelf;
+mod stage;
+mod tenure;
 
 pub(crate) use agent::Handle;
 pub(crate) use clock::{now, text as clock_text};
@@ -20,10 +24,13 @@ use driver::{Driver, INBOX, Message, SEEN};
 use regrow_control::reconcile::{Input, Reconciler};
 use regrow_effects::{ShimCommand, World};
 use regrow_model::observed::Node;
-use regrow_store::{Engine, Options, Store};
-use shelf::Shelf;
+use regrow_store::{Engine, Options, Remote, Store};
+use shelf::{Lease, Shelf};
+use stage::Overlay;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tenure::{Tenure, TenureError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -35,12 +42,17 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// [`regrow_model::limits::OBJECTS_MAX`] objects of each kind. Clients of the etcd door have etcd's limit.
 const TXN_OPS_MAX: usize = 8 * regrow_model::limits::OBJECTS_MAX;
 
+/// How often an agent that starts asks for a store that is not there.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
 /// Everything of one agent, started.
 pub(crate) struct Runtime {
     handle: Handle,
     inbox: mpsc::Sender<Message>,
     driver: JoinHandle<Ending>,
     doors: doors::Doors,
+    store: Arc<dyn Store>,
+    lease: Lease,
 }
 
 /// How an agent ended.
@@ -56,10 +68,9 @@ impl Runtime {
     /// Starts an agent: opens its data folder, finds what still runs, binds its doors.
     pub(crate) async fn start(settings: Settings) -> Result<Runtime, Failure> {
         logging::start(settings.node.clone());
-        let data = folder(&settings.data)?;
-        let engine = Engine::open(data.join("store"), Options { txn_ops_max: TXN_OPS_MAX, ..Options::default() })
-            .map_err(|error| opening(&data, &error))?;
-        let store: Arc<dyn Store> = Arc::new(engine);
+        let data = folder::open(&settings.data)?;
+        let (store, ops_max) = store(&data, &settings)?;
+        let folder = folder::claim(&data)?;
         let (seen_sender, seen) = mpsc::channel(SEEN);
         let shim = ShimCommand { program: OWN_PROGRAM.into(), arguments: vec!["shim".into()] };
         let world = World::open(&data, shim, seen_sender).map_err(Failure::failed)?;
@@ -69,23 +80,36 @@ impl Runtime {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let mut reconciler = Reconciler::new(settings.node, record, environment);
-        let shelf = Shelf::new(store.clone());
+        let lease = Lease::default();
+        let node = settings.node.clone();
+        let mut tenure = Tenure::new(store.clone(), node.clone(), folder.id(), record.clone(), lease.clone());
+        let lead = place(&mut tenure).await?;
+        let mut reconciler = Reconciler::new(node.clone(), record, environment);
+        let shelf = Shelf::new(store.clone(), lease.clone(), &node, ops_max);
+        shelf.recover().await.map_err(unavailable)?;
         // Before the loop looks at it: an agent that starts is to run things again.
-        shelf.end_halt().await.map_err(Failure::failed)?;
-        let (changes, watch) = shelf.load().await.map_err(Failure::failed)?;
-        reconciler.input(changes, now());
+        shelf.end_halt().await.map_err(unavailable)?;
+        let (changes, revision, watch) = shelf.load().await.map_err(unavailable)?;
+        let mut overlay = Overlay::default();
+        let changes = overlay.read(changes);
+        let known = changes.iter().map(|change| change.key.clone()).collect();
+        reconciler.input(Input::Changed { changes, revision }, now());
+        reconciler.input(Input::Led(lead), now());
         let found = world.adopt().await;
         let loaded = driver::kept_sets(&world, reconciler.view());
         let written = driver::placed_sets(&world, reconciler.view());
         reconciler.input(Input::Adopted { found, loaded, written }, now());
         let (inbox, messages) = mpsc::channel(INBOX);
         let handle = Handle::new(inbox.clone(), shelf.clone(), world.clone());
-        let driver = Driver::new(reconciler, shelf, world, inbox.clone(), messages);
-        driver.follow(watch, seen);
-        let driver = tokio::spawn(driver.run());
-        let doors = doors.open(Arc::new(handle.clone()), store);
-        Ok(Runtime { handle, inbox, driver, doors })
+        let driver = Driver::new(reconciler, shelf, world, inbox.clone(), messages, known);
+        driver.follow(overlay, watch, seen);
+        tokio::spawn(tenure.keep(inbox.clone()));
+        let driver = tokio::spawn(async move {
+            let _folder = folder;
+            driver.run().await
+        });
+        let doors = doors.open(Arc::new(handle.clone()), store.clone());
+        Ok(Runtime { handle, inbox, driver, doors, store, lease })
     }
 
     /// What doors and commands speak to.
@@ -119,18 +143,44 @@ impl Runtime {
             }
         };
         self.doors.close();
+        Tenure::end(&*self.store, &self.lease).await;
         ending.map_err(|error| Failure::failed(format!("the agent's loop ended badly: {error}")))
     }
 }
 
-fn folder(data: &Path) -> Result<std::path::PathBuf, Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    let refuse = |error: std::io::Error| {
-        let hint = "name another with --data";
-        Failure::failed(format!("cannot use the data folder {}: {error}\n  {hint}", data.display()))
-    };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(refuse)?;
-    data.canonicalize().map_err(refuse)
+/// The store of the settings, and the operations that it takes in one transaction.
+fn store(data: &Path, settings: &Settings) -> Result<(Arc<dyn Store>, usize), Failure> {
+    if let Some(endpoints) = &settings.store {
+        let remote = Remote::new(&endpoints.0).map_err(|error| Failure::usage(format!("--store: {error}")))?;
+        return Ok((Arc::new(remote), regrow_store::limits::TXN_OPS_MAX));
+    }
+    let engine = Engine::open(data.join("store"), Options { txn_ops_max: TXN_OPS_MAX, ..Options::default() })
+        .map_err(|error| opening(data, &error))?;
+    Ok((Arc::new(engine), TXN_OPS_MAX))
+}
+
+/// Takes the agent's place, as soon as the store is there.
+async fn place(tenure: &mut Tenure) -> Result<Option<regrow_model::Revision>, Failure> {
+    let mut told = false;
+    loop {
+        match tenure.begin().await {
+            Ok(lead) => return Ok(lead),
+            Err(TenureError::Store(error @ regrow_store::Error::Unavailable { .. })) => {
+                if !told {
+                    tracing::warn!("waiting for the store: {error}");
+                }
+                told = true;
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(TenureError::Store(error)) => return Err(unavailable(error)),
+            Err(error @ TenureError::NameTaken(_)) => return Err(Failure::new(Code::Refused, error)),
+        }
+    }
+}
+
+fn unavailable(error: regrow_store::Error) -> Failure {
+    let code = if error.is_retryable() { Code::Unreachable } else { Code::Failed };
+    Failure::new(code, format!("the store does not take what an agent writes when it starts: {error}"))
 }
 
 fn opening(data: &Path, error: &regrow_store::Error) -> Failure {

@@ -1,32 +1,77 @@
 //! The store as the reconciler uses it: load, watch, commit.
 
-use regrow_control::reconcile::{CommitError, Input, StoreChange, Transaction};
-use regrow_model::key::{Change, ROOT};
-use regrow_model::{Key, Revision};
+use super::now;
+use super::stage::{self, Staged};
+use bytes::Bytes;
+use regrow_control::reconcile::{CommitError, StoreChange, Transaction};
+use regrow_model::key::{Change, LEADER, REMOVED, ROOT};
+use regrow_model::{Key, Name, Revision};
 use regrow_store::{
-    Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, EventKind, Op, PutRequest, RangeRequest, Store,
-    TxnRequest, Watch, WatchItem, WatchRequest,
+    Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, EventKind, LeaseId, Op, PutRequest, RangeRequest,
+    Store, TxnRequest, Watch, WatchItem, WatchRequest, prefix_end,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// What the keys of desired records begin with.
+const DESIRED: &str = "/regrow/desired/";
+
+/// What the keys of nodes' records begin with.
+const NODES: &str = "/regrow/observed/node/";
+
+/// Comparisons of a transaction besides those of the keys that it expects.
+const COMPARES_MAX: usize = 2;
+
+/// The lease that the agent's own records are put under.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lease(Arc<AtomicI64>);
+
+impl Lease {
+    pub(super) fn set(&self, id: LeaseId) {
+        self.0.store(id.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> LeaseId {
+        LeaseId(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// A store, and nothing else of the world.
 #[derive(Clone)]
 pub(super) struct Shelf {
     store: Arc<dyn Store>,
+    lease: Lease,
+    /// What the ids of this agent's staged changes begin with.
+    author: String,
+    /// Operations of one transaction of ours.
+    ops_max: usize,
+    staged: Arc<AtomicI64>,
 }
 
 impl Shelf {
-    pub(super) fn new(store: Arc<dyn Store>) -> Shelf {
-        Shelf { store }
+    /// `ops_max`: the operations that the store takes in one transaction.
+    pub(super) fn new(store: Arc<dyn Store>, lease: Lease, node: &Name, ops_max: usize) -> Shelf {
+        let staged = i64::try_from(now().0).unwrap_or(0);
+        Shelf { store, lease, author: format!("{node}/"), ops_max, staged: Arc::new(AtomicI64::new(staged)) }
+    }
+
+    /// Finishes what was decided and not done when an agent died.
+    pub(super) async fn recover(&self) -> Result<(), Error> {
+        stage::recover(&*self.store, &self.author).await
+    }
+
+    /// Every change from a revision on.
+    pub(super) async fn resume(&self, from: Revision) -> Result<Watch, Error> {
+        self.store.watch(WatchRequest::prefix("").from(regrow_store::Revision(from.0))).await
     }
 
     /// Everything of Regrow's own, and a watch that goes on from there.
-    pub(super) async fn load(&self) -> Result<(Input, Watch), Error> {
+    pub(super) async fn load(&self) -> Result<(Vec<StoreChange>, Revision, Watch), Error> {
         let (changes, revision) = self.read(ROOT).await?;
-        let next = regrow_store::Revision(revision.0 + 1);
         // Every key is watched: the view's revision must keep up with commits to any of them.
-        let watch = self.store.watch(WatchRequest::prefix("").from(next)).await?;
-        Ok((Input::Changed { changes, revision }, watch))
+        let watch = self.resume(Revision(revision.0 + 1)).await?;
+        Ok((changes, revision, watch))
     }
 
     /// Takes back an order to stop everything, whether it was carried out or cut short.
@@ -54,29 +99,88 @@ impl Shelf {
 
     /// Commits a transaction whole, or not at all.
     pub(super) async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
-        let compare = transaction.expect.iter().map(|(key, revision)| {
+        let removes = |change: &Change| matches!(change, Change::Delete(key) if key.to_string().starts_with(DESIRED));
+        let marked = transaction.changes.iter().any(removes).then(|| (REMOVED.to_owned(), Some(b"{}".to_vec())));
+        let written = transaction.changes.iter().map(|change| match change {
+            Change::Put(record) => (record.key().to_string(), Some(record.to_json())),
+            Change::Delete(key) => (key.to_string(), None),
+        });
+        let changes: Vec<(String, Option<Vec<u8>>)> = written.chain(marked).collect();
+        let size =
+            |(key, value): &(String, Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + stage::OP_BYTES;
+        let bytes: usize = changes.iter().map(size).sum();
+        let most = self.ops_max.saturating_sub(COMPARES_MAX);
+        if changes.len() > most || transaction.expect.len() > most || bytes > stage::BYTES_MAX {
+            return self.commit_staged(&transaction, changes).await;
+        }
+        let expect = transaction.expect.iter().map(|(key, revision)| {
             let target = CompareTarget::ModRevision(regrow_store::Revision(revision.0));
             Compare::new(key.to_string(), CompareOp::Equal, target)
         });
-        let success = transaction.changes.iter().map(|change| match change {
-            Change::Put(record) => Op::Put(PutRequest::new(record.key().to_string(), record.to_json())),
-            Change::Delete(key) => Op::DeleteRange(DeleteRangeRequest::key(key.to_string())),
+        let success = changes.into_iter().map(|(key, value)| match value {
+            Some(value) if key.starts_with(NODES) => {
+                Op::Put(PutRequest { lease: self.lease.get(), ..PutRequest::new(key, value) })
+            }
+            Some(value) => Op::Put(PutRequest::new(key, value)),
+            None => Op::DeleteRange(DeleteRangeRequest::key(key)),
         });
-        let request = TxnRequest { compare: compare.collect(), success: success.collect(), failure: Vec::new() };
+        let compare = expect.chain(transaction.fence.map(fence)).collect();
+        let request = TxnRequest { compare, success: success.collect(), failure: Vec::new() };
         match self.store.txn(request).await {
             Ok(answer) if answer.succeeded => Ok(Revision(answer.revision.0)),
             Ok(_) => Err(CommitError::Conflict),
             Err(error) => Err(CommitError::Unavailable(error.to_string())),
         }
     }
+
+    /// The same for what is too much for one transaction. In place of each key's revision those of whole families are
+    /// compared: nothing of them may be newer than the view that the changes were computed from.
+    async fn commit_staged(
+        &self,
+        transaction: &Transaction,
+        changes: Vec<(String, Option<Vec<u8>>)>,
+    ) -> Result<Revision, CommitError> {
+        let newer = regrow_store::Revision(transaction.base.0 + 1);
+        let families: BTreeSet<String> = transaction.expect.iter().map(|(key, _)| family(&key.to_string())).collect();
+        let unchanged = families.into_iter().map(|family| {
+            let range_end = if family.ends_with('/') { prefix_end(family.as_bytes()) } else { Bytes::new() };
+            let target = CompareTarget::ModRevision(newer);
+            Compare { range_end, ..Compare::new(family, CompareOp::Less, target) }
+        });
+        let removed = Compare::new(REMOVED, CompareOp::Less, CompareTarget::ModRevision(newer));
+        let compare = unchanged.chain([removed]).chain(transaction.fence.map(fence)).collect();
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}{number}", self.author);
+        match stage::commit(&*self.store, &id, changes, compare).await {
+            Ok(Staged::Decided(revision)) => Ok(revision),
+            Ok(Staged::Conflict) => Err(CommitError::Conflict),
+            Err(error) => Err(CommitError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+/// This agent still leads.
+fn fence(created: Revision) -> Compare {
+    let created = CompareTarget::CreateRevision(regrow_store::Revision(created.0));
+    Compare::new(LEADER, CompareOp::Equal, created)
+}
+
+/// The keys that a key is of: those beside it, or itself where it has no siblings.
+fn family(key: &str) -> String {
+    let up_to = key.rfind('/').map_or(0, |slash| slash + 1);
+    let parent = &key[..up_to];
+    if matches!(parent, "/regrow/desired/" | "/regrow/observed/") { key.to_owned() } else { parent.to_owned() }
 }
 
 /// What a watch said, for the reconciler. Keys that are neither Regrow's own nor under one of `prefixes` only move the
 /// revision.
-pub(super) fn changes(item: WatchItem, prefixes: &[String]) -> Input {
+pub(super) fn changes(item: WatchItem, prefixes: &[String]) -> (Vec<StoreChange>, Revision) {
     match item {
-        WatchItem::Progress { revision } => Input::Changed { changes: Vec::new(), revision: Revision(revision.0) },
+        WatchItem::Progress { revision } => (Vec::new(), Revision(revision.0)),
         WatchItem::Events { revision, events } => {
+            // A member of etcd that catches up says where the store is, not how far these events go; every revision
+            // has an event.
+            let revision = events.last().map_or(revision, |event| event.kv.mod_revision);
             let changes = events.into_iter().filter_map(|event| {
                 let key = String::from_utf8(event.kv.key.to_vec()).ok()?;
                 let wanted = key.starts_with(ROOT) || prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()));
@@ -86,7 +190,7 @@ pub(super) fn changes(item: WatchItem, prefixes: &[String]) -> Input {
                     revision: Revision(event.kv.mod_revision.0),
                 })
             });
-            Input::Changed { changes: changes.collect(), revision: Revision(revision.0) }
+            (changes.collect(), Revision(revision.0))
         }
     }
 }

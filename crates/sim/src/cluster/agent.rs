@@ -29,7 +29,7 @@ impl Cluster<'_> {
                 return self.timeline.plan(Duration::from_secs(1), Step::Start);
             }
             let changes = vec![Change::Delete(Key::Halt)];
-            let _ = self.store.commit(Transaction { expect: Vec::new(), changes });
+            let _ = self.store.commit(Transaction { changes, ..Transaction::default() });
         }
         self.agents += 1;
         let now = self.timeline.now();
@@ -37,6 +37,8 @@ impl Cluster<'_> {
         let mut reconciler = Reconciler::new(name("n1"), record, BTreeMap::new());
         let (changes, revision) = self.store.load();
         reconciler.input(Input::Changed { changes, revision }, now);
+        // The only agent of the cluster.
+        reconciler.input(Input::Led(Some(revision)), now);
         let found = self.world.found();
         let (mut loaded, mut written) = (BTreeMap::new(), BTreeMap::new());
         let disk = self.world.disk();
@@ -211,6 +213,7 @@ fn told(input: &Input) -> String {
         Input::Seen(observation) => format!("told: {observation:?}"),
         Input::Committed { ticket, result } => format!("told: {ticket:?} committed: {result:?}"),
         Input::Asked { ticket, command } => format!("told: {ticket:?} asks {command:?}"),
+        Input::Led(lead) => format!("told: leads {lead:?}"),
         Input::Adopted { .. } => "told: adopted".to_owned(),
     }
 }
