@@ -1,0 +1,120 @@
+//! Load on an etcd server, Regrow's or etcd itself, over gRPC: the same for both.
+//!
+//! `etcd_load URL WHAT [KEY=NUMBER …]`; one line of JSON for each measurement. What is measured:
+//!
+//! | what | what happens |
+//! |---|---|
+//! | `put` | each of `clients` puts a random key of `keys` and waits for the answer |
+//! | `txn` | the same with a transaction: one comparison, two puts |
+//! | `get` | the same with a linearizable read of one key |
+//! | `range` | the same with a linearizable read of 1,000 keys |
+//! | `watch` | `watchers` watch a prefix each on a stream of its own; `rate` puts a second; from the put to each event |
+//! | `fill` | puts `keys` keys, 100 in a transaction |
+//!
+//! Others: `seconds` of a measurement, `value` bytes, `connections` (default: one for 8 clients, for 50 watchers). One
+//! thread, so that the server has at least one of two cores.
+
+#![expect(clippy::print_stdout, reason = "a measuring program prints what it measured")]
+
+mod measure;
+mod watch;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use measure::{Connection, Load, connect, fill, repeat};
+use regrow_store::proto::etcdserverpb as pb;
+
+/// What is asked for on the command line.
+struct Wanted(BTreeMap<String, u64>);
+
+impl Wanted {
+    fn get(&self, name: &str, default: u64) -> u64 {
+        self.0.get(name).copied().unwrap_or(default)
+    }
+}
+
+fn key(number: u64) -> Vec<u8> {
+    format!("/registry/bench/key/{number:011}").into_bytes()
+}
+
+fn put(number: u64, value: &[u8]) -> pb::PutRequest {
+    pb::PutRequest { key: key(number).into(), value: value.to_vec().into(), ..Default::default() }
+}
+
+fn operation(request: pb::request_op::Request) -> pb::RequestOp {
+    pb::RequestOp { request: Some(request) }
+}
+
+async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Box<dyn std::error::Error>> {
+    let clients = wanted.get("clients", 64);
+    let keys = wanted.get("keys", 100_000);
+    let value = vec![b'v'; wanted.get("value", 256) as usize];
+    let time = Duration::from_secs(wanted.get("seconds", 5));
+    let connections = wanted.get("connections", clients.div_ceil(8));
+    let load = Load { what, clients, keys, time };
+    if what == "watch" {
+        let watchers = wanted.get("watchers", 100);
+        let connections = wanted.get("connections", watchers.div_ceil(50));
+        let rate = wanted.get("rate", 50);
+        return watch::run(&connect(url, connections).await?, watchers, rate, time, &value).await;
+    }
+    let all = connect(url, connections).await?;
+    match what {
+        "put" => {
+            repeat(&load, &all, async |mut kv: Connection, number| kv.put(put(number, &value)).await.map(drop)).await?;
+        }
+        "txn" => {
+            let txn = async |mut kv: Connection, number| {
+                let compare = pb::Compare {
+                    key: key(number).into(),
+                    result: pb::compare::CompareResult::Greater.into(),
+                    target: pb::compare::CompareTarget::Version.into(),
+                    target_union: Some(pb::compare::TargetUnion::Version(-1)),
+                    ..Default::default()
+                };
+                let puts = [number, number + keys]
+                    .map(|number| operation(pb::request_op::Request::RequestPut(put(number, &value))));
+                let txn = pb::TxnRequest { compare: vec![compare], success: puts.to_vec(), failure: Vec::new() };
+                kv.txn(txn).await.map(drop)
+            };
+            repeat(&load, &all, txn).await?;
+        }
+        "get" => {
+            let get = async |mut kv: Connection, number| {
+                let request = pb::RangeRequest { key: key(number).into(), ..Default::default() };
+                let found = kv.range(request).await?.into_inner();
+                assert!(found.kvs.len() == 1, "the keys are there");
+                Ok(())
+            };
+            repeat(&load, &all, get).await?;
+        }
+        "range" => {
+            let range = async |mut kv: Connection, number: u64| {
+                let first = number.min(keys.saturating_sub(1000));
+                let range_end = key(first + 1000).into();
+                let request = pb::RangeRequest { key: key(first).into(), range_end, ..Default::default() };
+                let found = kv.range(request).await?.into_inner();
+                assert!(found.kvs.len() == 1000, "the keys are there");
+                Ok(())
+            };
+            repeat(&load, &all, range).await?;
+        }
+        "fill" => fill(&all, keys, &value).await?,
+        other => return Err(format!("`{other}` is nothing to measure").into()),
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut words = std::env::args().skip(1);
+    let (Some(url), Some(what)) = (words.next(), words.next()) else {
+        return Err("etcd_load URL put|txn|get|range|watch|fill [KEY=NUMBER …]".into());
+    };
+    let wanted = words.map(|word| {
+        let (name, number) = word.split_once('=').ok_or(format!("`{word}` is not KEY=NUMBER"))?;
+        Ok((name.to_owned(), number.parse().map_err(|_| format!("`{word}` has no number"))?))
+    });
+    let wanted = Wanted(wanted.collect::<Result<_, String>>()?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(&url, &what, wanted))
+}

@@ -1,0 +1,107 @@
+//! Clients that each wait for an answer before they ask again.
+
+use std::time::{Duration, Instant};
+
+use regrow_store::proto::etcdserverpb::{self as pb, kv_client::KvClient};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint, Error},
+};
+
+use super::{operation, put};
+
+/// A client's way to the server.
+pub(crate) type Connection = KvClient<Channel>;
+
+/// Puts of one transaction when filling.
+const FILL: u64 = 100;
+
+/// Transactions under way at once when filling.
+const FILLERS: u64 = 16;
+
+/// How a load is.
+pub(crate) struct Load<'a> {
+    pub(crate) what: &'a str,
+    pub(crate) clients: u64,
+    pub(crate) keys: u64,
+    pub(crate) time: Duration,
+}
+
+/// So many connections of their own.
+pub(crate) async fn connect(url: &str, count: u64) -> Result<Vec<Channel>, Error> {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?);
+    }
+    Ok(all)
+}
+
+/// A number that looks random, from one before.
+fn next(number: &mut u64) -> u64 {
+    *number ^= *number << 13;
+    *number ^= *number >> 7;
+    *number ^= *number << 17;
+    *number
+}
+
+/// Lets clients ask until the time is over, and prints what it took. The first tenth is not counted.
+pub(crate) async fn repeat(
+    load: &Load<'_>,
+    connections: &[Channel],
+    ask: impl AsyncFn(Connection, u64) -> Result<(), Status>,
+) -> Result<(), Status> {
+    let begin = Instant::now() + load.time / 10;
+    let end = begin + load.time;
+    let client = async |number: u64| {
+        let kv = KvClient::new(connections[number as usize % connections.len()].clone());
+        let (mut times, mut random) = (Vec::new(), (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        loop {
+            let key = next(&mut random) % load.keys;
+            let start = Instant::now();
+            if start >= end {
+                return Ok::<_, Status>(times);
+            }
+            ask(kv.clone(), key).await?;
+            if start >= begin {
+                times.push(start.elapsed());
+            }
+        }
+    };
+    let clients = (0..load.clients).map(client);
+    let times = futures_util::future::try_join_all(clients).await?;
+    let name = format!("\"what\":\"{}\",\"clients\":{}", load.what, load.clients);
+    report(&name, times.into_iter().flatten().collect(), load.time);
+    Ok(())
+}
+
+/// Prints a line of JSON.
+pub(crate) fn report(name: &str, mut times: Vec<Duration>, time: Duration) {
+    times.sort_unstable();
+    let at = |part: f64| times.get((times.len() as f64 * part) as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+    let rate = times.len() as f64 / time.as_secs_f64();
+    println!(
+        "{{{name},\"rate\":{rate:.1},\"p50_ms\":{:.4},\"p99_ms\":{:.4},\"max_ms\":{:.4}}}",
+        at(0.5),
+        at(0.99),
+        times.last().map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    );
+}
+
+/// Puts all keys.
+pub(crate) async fn fill(connections: &[Channel], keys: u64, value: &[u8]) -> Result<(), Status> {
+    let begin = Instant::now();
+    let filler = async |filler: u64| {
+        let mut kv = KvClient::new(connections[filler as usize % connections.len()].clone());
+        let mut first = filler * FILL;
+        while first < keys {
+            let puts = (first..keys.min(first + FILL)).map(|number| put(number, value));
+            let success = puts.map(|put| operation(pb::request_op::Request::RequestPut(put))).collect();
+            kv.txn(pb::TxnRequest { success, ..Default::default() }).await?;
+            first += FILLERS * FILL;
+        }
+        Ok::<_, Status>(())
+    };
+    futures_util::future::try_join_all((0..FILLERS).map(filler)).await?;
+    println!("{{\"what\":\"fill\",\"keys\":{keys},\"seconds\":{:.2}}}", begin.elapsed().as_secs_f64());
+    Ok(())
+}
