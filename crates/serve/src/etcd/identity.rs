@@ -30,6 +30,10 @@ impl Identity {
         self.member
     }
 
+    pub(super) fn cluster(&self) -> u64 {
+        self.cluster
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

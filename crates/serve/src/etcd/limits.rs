@@ -35,3 +35,33 @@ pub const SNAPSHOT_PARTS_MAX: usize = 4;
 
 /// How long a client may take to read on a snapshot before it is given up, so that history can be.
 pub const SNAPSHOT_STALL: Duration = Duration::from_secs(60);
+
+/// Parts of a node's name in etcd 2's interface: two keys are looked at for each, within one transaction of the store.
+pub const V2_DEPTH_MAX: usize = 60;
+
+/// Bytes of a form: the largest value with each byte written as three.
+pub const V2_FORM_BYTES_MAX: usize = 3 * regrow_store::limits::REQUEST_BYTES_MAX + 64 * 1024;
+
+/// Nodes in one answer, or keys moved to another lease with their directory.
+pub const V2_NODES_MAX: usize = 100_000;
+
+/// Bytes of names and values in one answer.
+pub const V2_ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// KiB of answers of etcd 2's interface that wait for clients to take them, all together; what comes beyond is refused.
+pub const V2_ANSWERS_KIB_MAX: u32 = 256 * 1024;
+
+/// Directories read at once; others wait.
+pub const V2_LISTINGS_MAX: usize = 8;
+
+/// Writes under way at once; others wait. A write goes on when its client has gone.
+pub const V2_WRITES_MAX: usize = 1024;
+
+/// How often a write is tried when others change what it was decided on; each time one of them has got through.
+pub const V2_TRIES_MAX: usize = 64;
+
+/// Events whose action is remembered: etcd keeps 1,000 events at all. Older ones are told as `set`, `delete`, `expire`.
+pub const V2_EVENTS_MAX: usize = 1000;
+
+/// Bytes of values in the events remembered.
+pub const V2_EVENTS_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -25,6 +25,7 @@ mod lease;
 pub mod limits;
 mod maintenance;
 mod plain;
+mod v2;
 mod watch;
 
 use std::sync::Arc;
@@ -57,12 +58,18 @@ pub struct Door {
     identity: Arc<Identity>,
     /// Room for watches, all connections together.
     room: Arc<Semaphore>,
+    v2: Arc<v2::Shared>,
 }
 
 impl Door {
     /// A door to a store.
     pub fn new(store: Arc<dyn Store>, identity: Identity) -> Self {
-        Self { store, identity: Arc::new(identity), room: Arc::new(Semaphore::new(limits::WATCHES_MAX)) }
+        Self {
+            store,
+            identity: Arc::new(identity),
+            room: Arc::new(Semaphore::new(limits::WATCHES_MAX)),
+            v2: Arc::new(v2::Shared::new()),
+        }
     }
 
     fn header(&self, revision: regrow_store::Revision) -> Option<regrow_store::proto::etcdserverpb::ResponseHeader> {

@@ -16,14 +16,15 @@ use axum::{
 use serde_json::json;
 use tonic::transport::server::TcpConnectInfo;
 
-use super::{Door, identity, refusal};
+use super::{Door, identity, refusal, v2};
 
 /// All routes but those of gRPC.
 pub(super) fn router(door: Door) -> Router {
     Router::new()
         .route("/version", get(version))
         .route("/health", get(health))
-        .with_state(door)
+        .with_state(door.clone())
+        .merge(v2::router(door))
         .layer(middleware::from_fn(not_a_page))
 }
 
