@@ -4,6 +4,7 @@
 
 pub mod etcd;
 pub mod etcd3;
+pub mod guide;
 
 use serde_json::Value;
 use std::io::{Read, Write};

@@ -3,6 +3,8 @@
 use crate::exit::Failure;
 use clap::Args;
 use regrow_model::Name;
+use regrow_store::tls::Tls;
+use regrow_store::{Remote, RemoteOptions, Secret};
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -37,6 +39,9 @@ pub(crate) struct Flags {
     /// A store elsewhere, an etcd cluster or another agent's etcd door, as http://IP:PORT[,…]. Default: host one here
     #[arg(long, env = "REGROW_STORE", value_name = "URL[,URL]")]
     pub(crate) store: Option<Endpoints>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) access: Access,
     /// Host the store here; what an agent without --store does
     #[arg(long, env = "REGROW_SERVER", conflicts_with = "store")]
     #[serde(default)]
@@ -114,6 +119,49 @@ impl TryFrom<String> for Endpoints {
     }
 }
 
+/// What a store elsewhere, or another agent, is shown by whoever asks it.
+// Not `deny_unknown_fields`: these are keys among those of `Flags`, which refuses what neither knows.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct Access {
+    /// PEM file of the CA that https endpoints must come from
+    #[arg(long, env = "REGROW_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// PEM file of the certificate to show there
+    #[arg(long, env = "REGROW_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file of its key
+    #[arg(long, env = "REGROW_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// File with the token to show there
+    #[arg(long, env = "REGROW_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl Access {
+    /// A store elsewhere. `flag`: where its endpoints were named.
+    pub(crate) fn open(&self, endpoints: &Endpoints, flag: &str) -> Result<Remote, Failure> {
+        let read = |path: &PathBuf| {
+            Secret::read(path).map_err(|error| Failure::usage(format!("--token-file {}: {error}", path.display())))
+        };
+        let options = RemoteOptions {
+            tls: Tls { ca: self.tls_ca.clone(), cert: self.tls_cert.clone(), key: self.tls_key.clone() },
+            token: self.token_file.as_ref().map(read).transpose()?,
+        };
+        Remote::with_options(&endpoints.0, &options).map_err(|error| Failure::usage(format!("{flag}: {error}")))
+    }
+
+    /// What is not said here is taken from there.
+    fn or(self, other: Access) -> Access {
+        Access {
+            tls_ca: self.tls_ca.or(other.tls_ca),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
+            token_file: self.token_file.or(other.token_file),
+        }
+    }
+}
+
 /// The settings that an agent runs with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -125,6 +173,7 @@ pub(crate) struct Settings {
     pub(crate) etcd_legacy: Option<SocketAddr>,
     /// `None`: hosted here.
     pub(crate) store: Option<Endpoints>,
+    pub(crate) access: Access,
 }
 
 impl Flags {
@@ -148,12 +197,13 @@ impl Flags {
         // The store's own door is where its clients go.
         let etcd = if store.is_some() { Door::Off } else { Door::At(ETCD_DEFAULT) };
         let etcd = self.etcd.or(file.etcd).unwrap_or(etcd).open("etcd", "--etcd", insecure)?;
+        let access = self.access.or(file.access);
         let node = match self.node.or(file.node) {
             Some(name) => Name::new(&name).map_err(|error| Failure::usage(format!("--node: {error}")))?,
             None => host_name(),
         };
         let address = self.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store })
+        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store, access })
     }
 }
 

@@ -5,6 +5,8 @@ mod cli;
 mod client;
 mod config;
 mod exit;
+mod pages;
+mod reach;
 mod runtime;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ mod down;
 mod events;
 mod explain;
 mod group;
+mod kv;
 mod logs;
 mod pause;
 mod plan;
@@ -70,6 +71,7 @@ enum Command {
     Template(template::Template),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Kv(Box<kv::Kv>),
     Redis(Box<redis::Redis>),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -120,6 +122,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Template(command) => command.run(&target).await,
         Command::Pause(command) => command.run(&target).await,
         Command::Resume(command) => command.run(&target).await,
+        Command::Kv(command) => command.run(&target).await,
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(&mut <Cli as clap::CommandFactory>::command()),
         Command::Shim(_) | Command::Redis(_) => unreachable!("handled before"),

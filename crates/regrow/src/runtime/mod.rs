@@ -24,7 +24,7 @@ use driver::{Driver, INBOX, Message, SEEN};
 use regrow_control::reconcile::{Input, Reconciler};
 use regrow_effects::{ShimCommand, World};
 use regrow_model::observed::Node;
-use regrow_store::{Engine, Options, Remote, Store};
+use regrow_store::{Engine, Options, Store};
 use shelf::{Lease, Shelf};
 use stage::Overlay;
 use std::path::Path;
@@ -151,7 +151,7 @@ impl Runtime {
 /// The store of the settings, and the operations that it takes in one transaction.
 fn store(data: &Path, settings: &Settings) -> Result<(Arc<dyn Store>, usize), Failure> {
     if let Some(endpoints) = &settings.store {
-        let remote = Remote::new(&endpoints.0).map_err(|error| Failure::usage(format!("--store: {error}")))?;
+        let remote = settings.access.open(endpoints, "--store")?;
         return Ok((Arc::new(remote), regrow_store::limits::TXN_OPS_MAX));
     }
     let engine = Engine::open(data.join("store"), Options { txn_ops_max: TXN_OPS_MAX, ..Options::default() })

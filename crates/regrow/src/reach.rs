@@ -1,0 +1,67 @@
+//! The way from a command to a store: by etcd's interface, whichever store it is.
+
+use crate::config::{Access, Endpoints, data_folder};
+use crate::exit::{Code, Failure};
+use clap::Args;
+use regrow_store::{Error, Remote};
+use std::path::{Path, PathBuf};
+
+/// Which store a command is about.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reach {
+    /// The store, as http://IP:PORT[,…]. Default: that of the agent whose data folder it is
+    #[arg(long, env = "REGROW_STORE", value_name = "URL[,URL]")]
+    pub(crate) store: Option<Endpoints>,
+    #[command(flatten)]
+    pub(crate) access: Access,
+}
+
+impl Reach {
+    /// The store: `--store`, else what the agent of the data folder says in its `doors.json`.
+    pub(crate) fn open(&self, data: Option<&Path>) -> Result<Remote, Failure> {
+        let endpoints = match &self.store {
+            Some(endpoints) => endpoints.clone(),
+            None => told(&data_folder(data, false))?,
+        };
+        self.access.open(&endpoints, "--store")
+    }
+}
+
+/// Where the agent of a data folder says that its store is.
+fn told(data: &Path) -> Result<Endpoints, Failure> {
+    let path: PathBuf = data.join("doors.json");
+    let missing = |why: &str| {
+        let hint = "start an agent with `regrow up` or `regrow agent`, or name the store with --store or --data";
+        Failure::new(Code::Unreachable, format!("no store is known: {why}\n  {hint}"))
+    };
+    let text = std::fs::read(&path).map_err(|error| missing(&format!("cannot read {}: {error}", path.display())))?;
+    let doors: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|error| missing(&format!("{}: {error}", path.display())))?;
+    if let Some(door) = doors["etcd"].as_str() {
+        let scheme = if doors["tls"] == true { "https" } else { "http" };
+        return Ok(Endpoints(vec![format!("{scheme}://{door}")]));
+    }
+    let elsewhere = doors["store"].as_array().map(|all| all.iter().filter_map(|url| url.as_str()));
+    match elsewhere {
+        Some(urls) => Ok(Endpoints(urls.map(str::to_owned).collect())),
+        None => Err(missing(&format!("the agent of {} has its etcd door shut", data.display()))),
+    }
+}
+
+/// What a store refused, as a command ends with it.
+pub(crate) fn failed(error: Error) -> Failure {
+    let code = match &error {
+        Error::Unavailable { .. } | Error::Closed => Code::Unreachable,
+        Error::Compacted { .. } | Error::FutureRevision { .. } | Error::LeaseNotFound(_) | Error::KeyNotFound => {
+            Code::NotFound
+        }
+        Error::NoSpace | Error::TooManyWatches { .. } => Code::Refused,
+        Error::EmptyKey
+        | Error::RequestTooLarge { .. }
+        | Error::TooManyOps { .. }
+        | Error::DuplicateKey { .. }
+        | Error::Endpoint { .. } => Code::Usage,
+        _ => Code::Failed,
+    };
+    Failure::new(code, error)
+}
