@@ -20,6 +20,7 @@
 //! `conflict`, `leave` are Serf's part, `reap` forgets. See `docs/design/0010-gossip.md`.
 
 mod broadcast;
+mod choice;
 mod config;
 mod conflict;
 mod coordinate;
@@ -48,6 +49,7 @@ mod timers;
 mod verdict;
 pub mod wire;
 
+pub use choice::{Choice, ChoiceError};
 pub use config::{Config, ConfigError};
 pub use coordinate::Coordinate;
 pub use event::{Change, Event, Evidence, KeyReport, Member, Status};

@@ -74,6 +74,23 @@ impl Writer {
         self.plain(bytes);
     }
 
+    /// Bytes, as the new format has them; Serf's RPC writes so, its gossip never does.
+    pub fn bin(&mut self, bytes: &[u8]) {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        match len {
+            0..=0xff => self.plain(&[0xc4, len as u8]),
+            0x100..=0xffff => {
+                self.bytes.push(0xc5);
+                self.plain(&(len as u16).to_be_bytes());
+            }
+            _ => {
+                self.bytes.push(0xc6);
+                self.plain(&len.to_be_bytes());
+            }
+        }
+        self.plain(bytes);
+    }
+
     /// Text.
     pub fn text(&mut self, text: &str) {
         self.raw(text.as_bytes());
