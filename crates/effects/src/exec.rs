@@ -158,26 +158,26 @@ async fn take(reader: &mut pipe::Receiver, output: &mut Output) {
 
 /// A process and its group; both are killed when this is dropped before the end was asked for.
 #[derive(Debug)]
-struct Group(Option<Child>);
+pub(crate) struct Group(Option<Child>);
 
 impl Group {
-    fn of(child: Child) -> Group {
+    pub(crate) fn of(child: Child) -> Group {
         Group(Some(child))
     }
 
-    fn ended(&self) -> io::Result<Pidfd> {
+    pub(crate) fn ended(&self) -> io::Result<Pidfd> {
         Pidfd::of_child(self.0.as_ref().map_or(0, Child::id))
     }
 
     /// Kills every member. Before [`Group::status`], which lets go of the group's id.
-    fn kill(&self) {
+    pub(crate) fn kill(&self) {
         if let Some(child) = &self.0 {
             let _ = rustix::process::kill_process_group(crate::signal::pid(child.id()), Signal::KILL);
         }
     }
 
     /// How it ended; it must have.
-    fn status(&mut self) -> io::Result<ExitStatus> {
+    pub(crate) fn status(&mut self) -> io::Result<ExitStatus> {
         match self.0.take() {
             Some(mut child) => child.wait(),
             None => Err(io::Error::other("it was asked for before")),

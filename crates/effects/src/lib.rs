@@ -13,6 +13,7 @@ mod durable;
 mod error;
 mod exec;
 mod files;
+mod handler;
 mod haproxy;
 mod http;
 mod instance;
@@ -28,6 +29,7 @@ mod signal;
 mod tell;
 mod world;
 
+pub use handler::{Handled, Script, handle};
 pub use instance::ShimCommand;
 pub use logs::Reader;
 pub use shim::shim_main;
