@@ -40,7 +40,8 @@ class Cluster:
         (self.folder / "regrow.yaml").write_text(spec)
         for name, text in files:
             (self.folder / name).write_text(text)
-        self.env = dict(os.environ, REGROW_DATA=str(self.folder / "data"), REGROW_HTTP="off", REGROW_ETCD="off")
+        self.env = dict(os.environ, REGROW_DATA=str(self.folder / "data"), REGROW_HTTP="off", REGROW_ETCD="off",
+                        REGROW_GOSSIP="off")
         self.log = open(self.folder / "log", "wb")
         self.started = time.time()
         self.agent = subprocess.Popen(

@@ -10,7 +10,7 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("store", &["model"]),
     ("control", &["model"]),
     ("effects", &["model", "control"]),
-    ("serve", &["model", "control", "store"]),
+    ("serve", &["model", "control", "store", "gossip"]),
     ("redis", &[]),
     ("sim", &["model", "control", "gossip", "store"]),
     ("regrow", &["model", "control", "effects", "serve", "store", "gossip", "redis"]),

@@ -5,6 +5,7 @@
 pub mod etcd;
 pub mod etcd3;
 pub mod guide;
+pub mod hosts;
 
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -131,7 +132,9 @@ impl Cluster {
             .current_dir(self.folder.path())
             .env_remove("REGROW_AGENT")
             .env("REGROW_HTTP", "off")
-            .env("REGROW_ETCD", "off");
+            .env("REGROW_ETCD", "off")
+            .env("REGROW_GOSSIP", "off")
+            .env("REGROW_RPC", "off");
         command.env("REGROW_DATA", self.path("data")).stdin(Stdio::null());
         command
     }
@@ -166,6 +169,22 @@ impl Cluster {
     pub fn start(&mut self, words: &[&str]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
         let mut command = self.command(words);
+        command.stdout(log.try_clone().expect("a copy")).stderr(log);
+        self.agent = Some(command.spawn().expect("the binary starts"));
+    }
+
+    /// The same on a host of its own.
+    pub fn start_on(&mut self, hosts: &hosts::Hosts, host: u8, words: &[&str]) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
+        let ours = self.command(words);
+        let mut command = hosts.command(host, ours.get_program().to_str().expect("UTF-8"));
+        command.args(ours.get_args()).current_dir(self.folder.path());
+        for (name, value) in ours.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command.stdout(log.try_clone().expect("a copy")).stderr(log);
         self.agent = Some(command.spawn().expect("the binary starts"));
     }
@@ -309,6 +328,34 @@ pub fn healthy(status: &Value, group: &str) -> usize {
 /// Sends a signal by name.
 pub fn signal(pid: u32, name: &str) {
     let _ = Command::new("kill").args([&format!("-{name}"), "--", &pid.to_string()]).stderr(Stdio::null()).status();
+}
+
+/// SIGKILL for what runs on a host under this program's name.
+pub fn kill_group(hosts: &hosts::Hosts, host: u8, program: &str) {
+    let pids = Command::new("ip").args(["netns", "pids", &hosts.name(host)]).output().expect("ip runs");
+    for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        if name.trim() == program {
+            signal(pid.parse().expect("a number"), "KILL");
+        }
+    }
+}
+
+/// A Python with this package from PyPI in an environment of its own, under `target`; `None` if it cannot be had.
+pub fn python(package: &str) -> Option<PathBuf> {
+    let name: String = package.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let folder = Path::new(env!("CARGO_BIN_EXE_regrow")).parent()?.join("python").join(name);
+    let (python, done) = (folder.join("bin/python"), folder.join("done"));
+    if done.exists() {
+        return Some(python);
+    }
+    let quiet = |command: &mut Command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.success().then_some(())
+    };
+    quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))?;
+    std::fs::write(done, "").ok()?;
+    Some(python)
 }
 
 /// Waits for a condition; the only place where a test sleeps, between two looks.

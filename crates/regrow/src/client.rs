@@ -57,12 +57,28 @@ impl Client {
     }
 
     /// A GET whose answer is lines, given to `each` as they come.
-    pub(crate) async fn lines(
+    pub(crate) async fn lines(&self, path: &str, each: impl FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+        let response = self.send(Method::GET, path, Bytes::new()).await?;
+        self.each_line(response, each).await
+    }
+
+    /// A POST of a JSON value whose answer is lines, given to `each` as they come.
+    pub(crate) async fn post_lines(
         &self,
         path: &str,
+        body: &impl Serialize,
+        each: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))?;
+        let response = self.send(Method::POST, path, body.into()).await?;
+        self.each_line(response, each).await
+    }
+
+    async fn each_line(
+        &self,
+        mut response: Response<Incoming>,
         mut each: impl FnMut(&str) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut response = self.send(Method::GET, path, Bytes::new()).await?;
         let mut rest: Vec<u8> = Vec::new();
         while let Some(frame) = response.body_mut().frame().await {
             let Ok(data) = frame.map_err(|error| self.broken(&error))?.into_data() else { continue };

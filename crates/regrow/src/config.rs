@@ -1,6 +1,7 @@
 //! The agent's settings: flag over variable over file.
 
 use crate::exit::Failure;
+use crate::runtime::gossip::{self, GossipFlags, GossipSettings};
 use clap::Args;
 use regrow_model::Name;
 use regrow_store::tls::Tls;
@@ -15,6 +16,9 @@ const HTTP_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 
 /// Where the etcd door is when nothing else is said: etcd's own port.
 const ETCD_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2379);
+
+/// Where Serf's RPC is when nothing else is said: Serf's own port.
+const RPC_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7373);
 
 /// The agent's flags, also keys of its file (`--config`) and `REGROW_…` variables.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -46,6 +50,33 @@ pub(crate) struct Flags {
     #[arg(long, env = "REGROW_SERVER", conflicts_with = "store")]
     #[serde(default)]
     pub(crate) server: bool,
+    /// Gossip as IP:PORT, UDP and TCP alike (port 0: any free one), or `off`. Default: 127.0.0.1:7946
+    #[arg(long, env = "REGROW_GOSSIP", value_name = "IP:PORT")]
+    pub(crate) gossip: Option<Door>,
+    /// Members to meet, as HOST[:PORT] with commas between
+    #[arg(long, env = "REGROW_JOIN", value_name = "ADDR", value_delimiter = ',')]
+    #[serde(default)]
+    pub(crate) join: Vec<String>,
+    /// A tag of this node as NAME=VALUE; may be given again
+    #[arg(long, value_name = "NAME=VALUE")]
+    #[serde(default)]
+    pub(crate) tag: Vec<String>,
+    /// Where other members reach this one, as IP[:PORT]. Default: where gossip listens
+    #[arg(long, env = "REGROW_ADVERTISE", value_name = "IP")]
+    pub(crate) advertise: Option<String>,
+    /// File of gossip keys, base64, one a line, the first seals. Default: keys/gossip.key in the data folder, if it is there
+    #[arg(long, env = "REGROW_ENCRYPT", value_name = "FILE")]
+    pub(crate) encrypt: Option<PathBuf>,
+    /// A script to run for what happens, as SCRIPT or member-join,user:deploy=SCRIPT; may be given again
+    #[arg(long, value_name = "HANDLER")]
+    #[serde(default, rename = "handlers")]
+    pub(crate) event_handler: Vec<String>,
+    /// Serf's RPC as IP:PORT (port 0: any free one), or `off`. Default: 127.0.0.1:7373
+    #[arg(long, env = "REGROW_RPC", value_name = "IP:PORT")]
+    pub(crate) rpc: Option<Door>,
+    /// What clients of the RPC have to show. Default: nothing
+    #[arg(long, env = "REGROW_RPC_AUTH", value_name = "KEY", hide_env_values = true)]
+    pub(crate) rpc_auth: Option<String>,
     /// Let doors listen beyond loopback without keys and tokens
     #[arg(long, env = "REGROW_INSECURE")]
     #[serde(default)]
@@ -174,6 +205,9 @@ pub(crate) struct Settings {
     /// `None`: hosted here.
     pub(crate) store: Option<Endpoints>,
     pub(crate) access: Access,
+    pub(crate) gossip: Option<GossipSettings>,
+    pub(crate) rpc: Option<SocketAddr>,
+    pub(crate) rpc_auth: Option<String>,
 }
 
 impl Flags {
@@ -203,7 +237,24 @@ impl Flags {
             None => host_name(),
         };
         let address = self.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store, access })
+        let gossip = match self.gossip.or(file.gossip).unwrap_or(Door::At(gossip::DEFAULT)) {
+            Door::Off => None,
+            Door::At(at) => {
+                let either = |flags: Vec<String>, file| if flags.is_empty() { file } else { flags };
+                let said = GossipFlags {
+                    join: either(self.join, file.join),
+                    tags: either(self.tag, file.tag),
+                    advertise: self.advertise.or(file.advertise),
+                    encrypt: self.encrypt.or(file.encrypt),
+                    handlers: either(self.event_handler, file.event_handler),
+                };
+                Some(said.settle(at, &data, insecure)?)
+            }
+        };
+        let rpc_auth = self.rpc_auth.or(file.rpc_auth);
+        let rpc = self.rpc.or(file.rpc).unwrap_or(Door::At(RPC_DEFAULT));
+        let rpc = rpc.open("RPC", "--rpc", insecure || rpc_auth.is_some())?.filter(|_| gossip.is_some());
+        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store, access, gossip, rpc, rpc_auth })
     }
 }
 

@@ -39,8 +39,8 @@ use std::time::Duration;
 type Shared = Arc<dyn Agent>;
 type Answered<T> = Result<Json<T>, Refusal>;
 
-/// The routes, over an agent.
-pub fn router(agent: Shared) -> Router {
+/// The routes, over an agent. `more`: routes of other nouns, behind the same checks.
+pub fn router(agent: Shared, more: Router) -> Router {
     Router::new()
         .route("/api/health", get(async || "ok\n"))
         .route("/api/status", get(status))
@@ -58,9 +58,10 @@ pub fn router(agent: Shared) -> Router {
         .route("/api/templates/{name}", get(template))
         .route("/api/events", get(events))
         .fallback(async |request: Request| not_found(format!("there is no {}", request.uri().path())))
+        .with_state(agent)
+        .merge(more)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn(same_origin))
-        .with_state(agent)
 }
 
 /// Refuses what a web page of another origin could have sent.
@@ -167,7 +168,7 @@ async fn command(agent: &Shared, command: Command) -> Answered<Applied> {
 }
 
 /// A body that is sent as its lines come.
-fn lines(lines: Lines) -> Response {
+pub(crate) fn lines(lines: Lines) -> Response {
     let stream = futures_util::stream::unfold(lines, |mut lines| async move {
         let mut line = lines.recv().await?;
         line.push('\n');
@@ -182,7 +183,7 @@ fn resolve(body: Bytes) -> Result<Resolved, Refusal> {
         .map_err(|errors| usage(errors.render(&bundle.files, false)))
 }
 
-fn read<T: DeserializeOwned>(body: Bytes) -> Result<T, Refusal> {
+pub(crate) fn read<T: DeserializeOwned>(body: Bytes) -> Result<T, Refusal> {
     serde_json::from_slice(&body).map_err(|error| usage(format!("the body does not fit: {error}")))
 }
 
@@ -195,7 +196,7 @@ fn instance(text: &str) -> Result<InstanceId, Refusal> {
     text.parse().map_err(|_| wrong())
 }
 
-fn usage(error: String) -> Refusal {
+pub(crate) fn usage(error: String) -> Refusal {
     Refusal { kind: RefusalKind::Usage, error }
 }
 

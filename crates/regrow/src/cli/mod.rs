@@ -4,17 +4,25 @@ mod agent;
 mod apply;
 mod completions;
 mod down;
+mod event;
 mod events;
 mod explain;
+mod gossip;
 mod group;
+mod join;
 mod kv;
 mod logs;
+mod members;
+mod monitor;
 mod pause;
 mod plan;
+mod query;
 mod redis;
+mod rtt;
 mod schema;
 mod service;
 mod status;
+mod tags;
 mod template;
 mod up;
 
@@ -72,6 +80,17 @@ enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Kv(Box<kv::Kv>),
+    Members(members::Members),
+    Join(join::Join),
+    Leave(join::Leave),
+    ForceLeave(join::ForceLeave),
+    Event(event::Event),
+    Query(query::Query),
+    Reachability(query::Reachability),
+    Rtt(rtt::Rtt),
+    Tags(tags::Tags),
+    Gossip(gossip::Gossip),
+    Monitor(monitor::Monitor),
     Redis(Box<redis::Redis>),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -123,6 +142,17 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pause(command) => command.run(&target).await,
         Command::Resume(command) => command.run(&target).await,
         Command::Kv(command) => command.run(&target).await,
+        Command::Members(command) => command.run(&target).await,
+        Command::Join(command) => command.run(&target).await,
+        Command::Leave(command) => command.run(&target).await,
+        Command::ForceLeave(command) => command.run(&target).await,
+        Command::Event(command) => command.run(&target).await,
+        Command::Query(command) => command.run(&target).await,
+        Command::Reachability(command) => command.run(&target).await,
+        Command::Rtt(command) => command.run(&target).await,
+        Command::Tags(command) => command.run(&target).await,
+        Command::Gossip(command) => command.run(&target).await,
+        Command::Monitor(command) => command.run(&target).await,
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(&mut <Cli as clap::CommandFactory>::command()),
         Command::Shim(_) | Command::Redis(_) => unreachable!("handled before"),

@@ -1,6 +1,7 @@
 //! The agent as doors and commands see it.
 
 use super::driver::Message;
+use super::gossip::Trail;
 use super::shelf::Shelf;
 use super::{events, logs, now};
 use regrow_control::apply::{Difference, Resolved};
@@ -8,7 +9,7 @@ use regrow_control::explain::{self, Explanation};
 use regrow_control::reconcile::{Answer, Command, CommandError, Reconciler};
 use regrow_control::status::{self, Status};
 use regrow_effects::World;
-use regrow_model::{InstanceId, Name, Plan, Ref};
+use regrow_model::{InstanceId, Kind, Name, Plan, Ref};
 use regrow_serve::wire::{EventsQuery, LogsQuery, RenderedFile, RenderedTemplate};
 use regrow_serve::{Agent, AgentError, BoxFuture, Lines};
 use tokio::sync::{mpsc, oneshot};
@@ -19,11 +20,12 @@ pub(crate) struct Handle {
     inbox: mpsc::Sender<Message>,
     shelf: Shelf,
     world: World,
+    trail: Option<Trail>,
 }
 
 impl Handle {
-    pub(super) fn new(inbox: mpsc::Sender<Message>, shelf: Shelf, world: World) -> Handle {
-        Handle { inbox, shelf, world }
+    pub(super) fn new(inbox: mpsc::Sender<Message>, shelf: Shelf, world: World, trail: Option<Trail>) -> Handle {
+        Handle { inbox, shelf, world, trail }
     }
 
     /// Computes something from the reconciler, inside the loop.
@@ -70,9 +72,12 @@ impl Agent for Handle {
         Box::pin(async move {
             let events = events::all(&self.shelf).await.map_err(|error| AgentError::Unavailable(error.to_string()))?;
             let name = object.to_string();
-            let explanation = self
+            let trail = self.trail.as_ref().filter(|_| object.kind == Kind::Node);
+            let trail = trail.map(|trail| trail.of(object.name.as_str())).unwrap_or_default();
+            let mut explanation = self
                 .look(move |reconciler| explain::explain(reconciler.view(), &events, reconciler.held(), &object, now()))
                 .await?;
+            explanation.now.extend(trail.into_iter().map(|(at, what)| format!("{}  {what}", super::clock_text(at))));
             if explanation.is_unknown() {
                 return Err(AgentError::NotFound(format!(
                     "there is no {name}, and nothing is known of it: `regrow status` lists what is there"

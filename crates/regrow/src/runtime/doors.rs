@@ -2,7 +2,8 @@
 
 use crate::config::Settings;
 use crate::exit::Failure;
-use regrow_serve::{Agent, api, etcd};
+use regrow_serve::membership::{self, Membership};
+use regrow_serve::{Agent, api, etcd, serf};
 use regrow_store::Store;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -21,6 +22,7 @@ pub(super) struct Doors {
     /// The etcd door's listeners: its own, and the one of etcd 2.
     etcd: Vec<TcpListener>,
     identity: etcd::Identity,
+    rpc: Option<(TcpListener, Option<Arc<str>>)>,
     socket: PathBuf,
     serving: JoinSet<()>,
 }
@@ -28,7 +30,7 @@ pub(super) struct Doors {
 impl Doors {
     /// Binds the Unix socket in the data folder and, where wanted, the HTTP and the etcd doors; writes `doors.json`,
     /// which also says where a store elsewhere is.
-    pub(super) async fn bind(data: &Path, settings: &Settings) -> Result<Doors, Failure> {
+    pub(super) async fn bind(data: &Path, settings: &Settings, gossip: Option<SocketAddr>) -> Result<Doors, Failure> {
         let socket = data.join("regrow.sock");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(Failure::failed(format!(
@@ -68,16 +70,36 @@ impl Doors {
         if let Some(store) = &settings.store {
             doors.insert("store".into(), store.0.clone().into());
         }
+        let rpc = match settings.rpc {
+            None => None,
+            Some(address) => {
+                let (listener, address) = listen("RPC", "--rpc", address).await?;
+                doors.insert("rpc".into(), address.to_string().into());
+                Some((listener, settings.rpc_auth.as_deref().map(Arc::from)))
+            }
+        };
+        if let Some(address) = gossip {
+            doors.insert("gossip".into(), address.to_string().into());
+        }
         let doors = serde_json::Value::Object(doors);
         let path = data.join("doors.json");
         std::fs::write(&path, format!("{doors}\n"))
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-        Ok(Doors { unix: Some(unix), http, etcd, identity, socket, serving: JoinSet::new() })
+        Ok(Doors { unix: Some(unix), http, etcd, identity, rpc, socket, serving: JoinSet::new() })
     }
 
     /// Begins to serve.
-    pub(super) fn open(mut self, agent: Arc<dyn Agent>, store: Arc<dyn Store>) -> Doors {
-        let router = api::router(agent);
+    pub(super) fn open(
+        mut self,
+        agent: Arc<dyn Agent>,
+        store: Arc<dyn Store>,
+        membership: Option<Arc<dyn Membership>>,
+    ) -> Doors {
+        let members = membership.clone().map_or_else(membership::http::shut, membership::http::router);
+        let router = api::router(agent, members);
+        if let (Some((listener, auth)), Some(membership)) = (self.rpc.take(), membership) {
+            self.serving.spawn(serf::serve(listener, serf::Door { membership, auth }));
+        }
         if let Some(listener) = self.unix.take() {
             let router = router.clone();
             self.serving.spawn(async move { drop(axum::serve(listener, router).await) });

@@ -5,6 +5,8 @@ use regrow_model::Name;
 use serde_json::{Map, Value};
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
+use std::sync::{Arc, LazyLock};
+use tokio::sync::broadcast;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
@@ -22,6 +24,17 @@ pub(super) fn start(node: Name) {
     let _ = tracing_subscriber::registry().with(lines).try_init();
 }
 
+/// Lines kept for a slow follower.
+const LINES_KEPT: usize = 1_024;
+
+/// Lines for those who follow the log from within the program, each with its level.
+static FOLLOWED: LazyLock<broadcast::Sender<Arc<(Level, String)>>> = LazyLock::new(|| broadcast::channel(LINES_KEPT).0);
+
+/// The lines of the log from now on, whatever `REGROW_LOG` says.
+pub(super) fn follow() -> broadcast::Receiver<Arc<(Level, String)>> {
+    FOLLOWED.subscribe()
+}
+
 struct Lines {
     node: Name,
     level: Level,
@@ -32,6 +45,25 @@ struct Lines {
 struct Fields {
     message: String,
     rest: Map<String, Value>,
+}
+
+impl Fields {
+    /// The message, and what it is about.
+    fn whole(&self) -> String {
+        let object = self.rest.get("object").and_then(Value::as_str).map(|object| format!("{object}: "));
+        format!("{}{}", object.unwrap_or_default(), self.message)
+    }
+}
+
+/// A level by Serf's word for it, which scripts on its monitor look for.
+fn serf_level(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERR",
+        Level::WARN => "WARN",
+        Level::INFO => "INFO",
+        Level::DEBUG => "DEBUG",
+        Level::TRACE => "TRACE",
+    }
 }
 
 impl Visit for Fields {
@@ -60,13 +92,24 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::from_level(self.level))
+        Some(LevelFilter::from_level(self.level.max(Level::DEBUG)))
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
+        let (shown, followed) = (*metadata.level() <= self.level, FOLLOWED.receiver_count() > 0);
+        if !shown && !followed {
+            return;
+        }
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if followed {
+            let line = format!("{} [{}] {}", clock::text(clock::now()), serf_level(*metadata.level()), fields.whole());
+            let _ = FOLLOWED.send(Arc::new((*metadata.level(), line)));
+        }
+        if !shown {
+            return;
+        }
         let level = metadata.level().as_str().to_lowercase();
         let line = if self.human { text(&level, &fields) } else { self.json(&level, fields) };
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
@@ -74,8 +117,9 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 impl Lines {
+    /// Whether a line of ours is for the log, or for those who may follow it at `debug`.
     fn shows(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= self.level && metadata.target().starts_with("regrow")
+        *metadata.level() <= self.level.max(Level::DEBUG) && metadata.target().starts_with("regrow")
     }
 
     fn json(&self, level: &str, fields: Fields) -> String {

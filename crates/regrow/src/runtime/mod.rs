@@ -9,6 +9,8 @@ mod driver;
 mod events;
 mod folder;
 mod follower;
+pub(crate) mod gossip;
+pub(crate) mod handlers;
 mod logging;
 mod logs;
 mod shelf;
@@ -24,6 +26,7 @@ use driver::{Driver, INBOX, Message, SEEN};
 use regrow_control::reconcile::{Input, Reconciler};
 use regrow_effects::{ShimCommand, World};
 use regrow_model::observed::Node;
+use regrow_serve::membership::Membership;
 use regrow_store::{Engine, Options, Store};
 use shelf::{Lease, Shelf};
 use stage::Overlay;
@@ -53,6 +56,7 @@ pub(crate) struct Runtime {
     doors: doors::Doors,
     store: Arc<dyn Store>,
     lease: Lease,
+    club: Option<gossip::Club>,
 }
 
 /// How an agent ended.
@@ -74,12 +78,15 @@ impl Runtime {
         let (seen_sender, seen) = mpsc::channel(SEEN);
         let shim = ShimCommand { program: OWN_PROGRAM.into(), arguments: vec!["shim".into()] };
         let world = World::open(&data, shim, seen_sender).map_err(Failure::failed)?;
-        let doors = doors::Doors::bind(&data, &settings).await?;
+        let prepared = settings.gossip.clone().map(gossip::prepare).transpose()?;
+        let gossip_at = prepared.as_ref().map(gossip::Prepared::address);
+        let doors = doors::Doors::bind(&data, &settings, gossip_at).await?;
         let record =
             Node { address: settings.address.to_string(), version: env!("CARGO_PKG_VERSION").to_owned(), since: now() };
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
+        let club = prepared.map(|prepared| prepared.start(settings.node.as_str(), &data)).transpose()?;
         let lease = Lease::default();
         let node = settings.node.clone();
         let mut tenure = Tenure::new(store.clone(), node.clone(), folder.id(), record.clone(), lease.clone());
@@ -100,7 +107,7 @@ impl Runtime {
         let written = driver::placed_sets(&world, reconciler.view());
         reconciler.input(Input::Adopted { found, loaded, written }, now());
         let (inbox, messages) = mpsc::channel(INBOX);
-        let handle = Handle::new(inbox.clone(), shelf.clone(), world.clone());
+        let handle = Handle::new(inbox.clone(), shelf.clone(), world.clone(), club.as_ref().map(gossip::Club::trail));
         let driver = Driver::new(reconciler, shelf, world, inbox.clone(), messages, known);
         driver.follow(overlay, watch, seen);
         tokio::spawn(tenure.keep(inbox.clone()));
@@ -108,8 +115,9 @@ impl Runtime {
             let _folder = folder;
             driver.run().await
         });
-        let doors = doors.open(Arc::new(handle.clone()), store.clone());
-        Ok(Runtime { handle, inbox, driver, doors, store, lease })
+        let membership = club.clone().map(|club| Arc::new(club) as Arc<dyn Membership>);
+        let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership);
+        Ok(Runtime { handle, inbox, driver, doors, store, lease, club })
     }
 
     /// What doors and commands speak to.
@@ -144,6 +152,9 @@ impl Runtime {
         };
         self.doors.close();
         Tenure::end(&*self.store, &self.lease).await;
+        if let Some(club) = &self.club {
+            club.stop().await;
+        }
         ending.map_err(|error| Failure::failed(format!("the agent's loop ended badly: {error}")))
     }
 }
