@@ -229,6 +229,11 @@ pub(crate) fn session(pid: u32) -> Option<u32> {
     stat(pid)?[3].parse().ok()
 }
 
+/// The state of a process, one letter (proc(5)).
+pub(crate) fn state(pid: u32) -> Option<String> {
+    Some(stat(pid)?[0].clone())
+}
+
 /// Sends a signal.
 pub(crate) fn kill(process: ProcessId, signal: &str) {
     let signal: nix::sys::signal::Signal = format!("SIG{signal}").parse().expect("a signal");

@@ -143,6 +143,9 @@ async fn paused() {
     let bench = Bench::new();
     let started = bench.started("web-0", 1, process(&["sleep", "1000"])).await;
     kill(started, "STOP");
+    // Of two signals that wait, the kernel delivers SIGTERM first.
+    let stopped = || (crate::bench::state(started.pid)? == "T").then_some(());
+    crate::bench::until(stopped, || "it does not stop".to_owned()).await;
     let Outcome::Stopped { exit } = bench.stop("web-0", 1, SHORT).await else { panic!("not stopped") };
     assert_eq!(exit.signal, Some(9));
 }
