@@ -2,12 +2,14 @@
 //!
 //! - [`features`]: the planners, one folder a noun.
 //! - [`governor`]: which of what they want may happen now.
+//! - [`exec`]: a command on many hosts.
 //! - [`explain`]: why something is as it is, for people.
 //! - [`apply`]: what users ask for, turned into records.
 //! - [`reconcile`]: the rules of the runtime, as a state machine.
 //! - [`status`]: the cluster at a glance.
 
 pub mod apply;
+pub mod exec;
 pub mod explain;
 pub mod features;
 pub mod governor;
