@@ -6,6 +6,7 @@ pub mod etcd;
 pub mod etcd3;
 pub mod guide;
 pub mod hosts;
+pub mod sshd;
 
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -296,15 +297,21 @@ impl Drop for Cluster {
         }
         // Instances outlive the agent: whatever was started from this folder is ended with it.
         let data = self.path("data");
-        let Ok(entries) = std::fs::read_dir("/proc") else { return };
-        for entry in entries.flatten() {
-            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-            let Ok(words) = std::fs::read(entry.path().join("cmdline")) else { continue };
-            let words = String::from_utf8_lossy(&words);
+        kill_all(|pid, words| {
             let of_ours = words.contains("shim") && words.contains(data.to_str().expect("UTF-8"));
-            if of_ours || works_in(pid, self.folder.path()) {
-                signal(pid, "KILL");
-            }
+            of_ours || works_in(pid, self.folder.path())
+        });
+    }
+}
+
+/// Ends every process that `meant` picks by its pid and its command line.
+pub fn kill_all(meant: impl Fn(u32, &str) -> bool) {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+    for entry in entries.flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(words) = std::fs::read(entry.path().join("cmdline")) else { continue };
+        if meant(pid, &String::from_utf8_lossy(&words)) {
+            signal(pid, "KILL");
         }
     }
 }

@@ -26,6 +26,7 @@ mod probe;
 mod proc;
 mod shim;
 mod signal;
+pub mod ssh;
 mod tell;
 mod world;
 

@@ -40,14 +40,19 @@ impl Output {
 
     /// The text, trimmed; bytes that are no UTF-8 are replaced.
     pub(crate) fn text(&self) -> String {
+        let bound = 2 * self.half + GAP.len();
+        // A replacement character is longer than the byte that it stands for.
+        cut(self.whole().trim().to_owned(), bound)
+    }
+
+    /// The text just as it came; bytes that are no UTF-8 are replaced.
+    pub(crate) fn whole(&self) -> String {
         let mut bytes = self.head.clone();
         if self.dropped {
             bytes.extend_from_slice(GAP.as_bytes());
         }
         bytes.extend(self.tail.iter());
-        let bound = 2 * self.half + GAP.len();
-        // A replacement character is longer than the byte that it stands for.
-        cut(String::from_utf8_lossy(&bytes).trim().to_owned(), bound)
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 

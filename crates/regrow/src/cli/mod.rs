@@ -6,6 +6,7 @@ mod completions;
 mod down;
 mod event;
 mod events;
+mod exec;
 mod explain;
 mod gossip;
 mod group;
@@ -74,6 +75,7 @@ enum Command {
     Explain(explain::Explain),
     Events(events::Events),
     Logs(logs::Logs),
+    Exec(Box<exec::Exec>),
     Group(group::Group),
     Service(service::Service),
     Template(template::Template),
@@ -136,6 +138,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Explain(command) => command.run(&target).await,
         Command::Events(command) => command.run(&target).await,
         Command::Logs(command) => command.run(&target).await,
+        Command::Exec(command) => command.run(&target).await,
         Command::Group(command) => command.run(&target).await,
         Command::Service(command) => command.run(&target).await,
         Command::Template(command) => command.run(&target).await,
