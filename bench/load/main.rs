@@ -16,12 +16,14 @@
 
 #![expect(clippy::print_stdout, reason = "a measuring program prints what it measured")]
 
+mod connection;
 mod measure;
 mod watch;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use measure::{Connection, Load, connect, fill, repeat};
+use connection::{Connection, Failed};
+use measure::{Load, PUT, RANGE, TXN, fill, repeat};
 use regrow_store::proto::etcdserverpb as pb;
 
 /// What is asked for on the command line.
@@ -45,7 +47,7 @@ fn operation(request: pb::request_op::Request) -> pb::RequestOp {
     pb::RequestOp { request: Some(request) }
 }
 
-async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Failed> {
     let clients = wanted.get("clients", 64);
     let keys = wanted.get("keys", 100_000);
     let value = vec![b'v'; wanted.get("value", 256) as usize];
@@ -56,15 +58,21 @@ async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Box<dyn std::e
         let watchers = wanted.get("watchers", 100);
         let connections = wanted.get("connections", watchers.div_ceil(50));
         let rate = wanted.get("rate", 50);
-        return watch::run(&connect(url, connections).await?, watchers, rate, time, &value).await;
+        return watch::run(url, connections, watchers, rate, time, &value).await;
     }
-    let all = connect(url, connections).await?;
+    let mut all = Vec::new();
+    for _ in 0..connections {
+        all.push(Connection::open(url).await?);
+    }
     match what {
         "put" => {
-            repeat(&load, &all, async |mut kv: Connection, number| kv.put(put(number, &value)).await.map(drop)).await?;
+            let put = async |connection: &Connection, number| {
+                connection.call(PUT, &put(number, &value)).await.map(|_: pb::PutResponse| ())
+            };
+            repeat(&load, &all, put).await?;
         }
         "txn" => {
-            let txn = async |mut kv: Connection, number| {
+            let txn = async |connection: &Connection, number| {
                 let compare = pb::Compare {
                     key: key(number).into(),
                     result: pb::compare::CompareResult::Greater.into(),
@@ -72,30 +80,29 @@ async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Box<dyn std::e
                     target_union: Some(pb::compare::TargetUnion::Version(-1)),
                     ..Default::default()
                 };
-                let puts = [number, number + keys]
-                    .map(|number| operation(pb::request_op::Request::RequestPut(put(number, &value))));
-                let txn = pb::TxnRequest { compare: vec![compare], success: puts.to_vec(), failure: Vec::new() };
-                kv.txn(txn).await.map(drop)
+                let puts = [number, number + keys].map(|number| put(number, &value));
+                let success = puts.map(|put| operation(pb::request_op::Request::RequestPut(put))).to_vec();
+                let txn = pb::TxnRequest { compare: vec![compare], success, failure: Vec::new() };
+                let done: pb::TxnResponse = connection.call(TXN, &txn).await?;
+                if done.succeeded { Ok(()) } else { Err("the comparison holds".into()) }
             };
             repeat(&load, &all, txn).await?;
         }
         "get" => {
-            let get = async |mut kv: Connection, number| {
+            let get = async |connection: &Connection, number| {
                 let request = pb::RangeRequest { key: key(number).into(), ..Default::default() };
-                let found = kv.range(request).await?.into_inner();
-                assert!(found.kvs.len() == 1, "the keys are there");
-                Ok(())
+                let found: pb::RangeResponse = connection.call(RANGE, &request).await?;
+                if found.kvs.len() == 1 { Ok(()) } else { Err("fill first".into()) }
             };
             repeat(&load, &all, get).await?;
         }
         "range" => {
-            let range = async |mut kv: Connection, number: u64| {
+            let range = async |connection: &Connection, number: u64| {
                 let first = number.min(keys.saturating_sub(1000));
                 let range_end = key(first + 1000).into();
                 let request = pb::RangeRequest { key: key(first).into(), range_end, ..Default::default() };
-                let found = kv.range(request).await?.into_inner();
-                assert!(found.kvs.len() == 1000, "the keys are there");
-                Ok(())
+                let found: pb::RangeResponse = connection.call(RANGE, &request).await?;
+                if found.kvs.len() == 1000 { Ok(()) } else { Err("fill first".into()) }
             };
             repeat(&load, &all, range).await?;
         }
@@ -105,7 +112,7 @@ async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Box<dyn std::e
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Failed> {
     let mut words = std::env::args().skip(1);
     let (Some(url), Some(what)) = (words.next(), words.next()) else {
         return Err("etcd_load URL put|txn|get|range|watch|fill [KEY=NUMBER …]".into());

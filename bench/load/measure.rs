@@ -2,16 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use regrow_store::proto::etcdserverpb::{self as pb, kv_client::KvClient};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint, Error},
+use regrow_store::proto::etcdserverpb as pb;
+
+use super::{
+    connection::{Connection, Failed},
+    operation, put,
 };
-
-use super::{operation, put};
-
-/// A client's way to the server.
-pub(crate) type Connection = KvClient<Channel>;
 
 /// Puts of one transaction when filling.
 const FILL: u64 = 100;
@@ -19,21 +15,16 @@ const FILL: u64 = 100;
 /// Transactions under way at once when filling.
 const FILLERS: u64 = 16;
 
+pub(crate) const RANGE: &str = "/etcdserverpb.KV/Range";
+pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
+pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
+
 /// How a load is.
 pub(crate) struct Load<'a> {
     pub(crate) what: &'a str,
     pub(crate) clients: u64,
     pub(crate) keys: u64,
     pub(crate) time: Duration,
-}
-
-/// So many connections of their own.
-pub(crate) async fn connect(url: &str, count: u64) -> Result<Vec<Channel>, Error> {
-    let mut all = Vec::new();
-    for _ in 0..count {
-        all.push(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?);
-    }
-    Ok(all)
 }
 
 /// A number that looks random, from one before.
@@ -47,21 +38,21 @@ fn next(number: &mut u64) -> u64 {
 /// Lets clients ask until the time is over, and prints what it took. The first tenth is not counted.
 pub(crate) async fn repeat(
     load: &Load<'_>,
-    connections: &[Channel],
-    ask: impl AsyncFn(Connection, u64) -> Result<(), Status>,
-) -> Result<(), Status> {
+    connections: &[Connection],
+    ask: impl AsyncFn(&Connection, u64) -> Result<(), Failed>,
+) -> Result<(), Failed> {
     let begin = Instant::now() + load.time / 10;
     let end = begin + load.time;
     let client = async |number: u64| {
-        let kv = KvClient::new(connections[number as usize % connections.len()].clone());
+        let connection = &connections[number as usize % connections.len()];
         let (mut times, mut random) = (Vec::new(), (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         loop {
             let key = next(&mut random) % load.keys;
             let start = Instant::now();
             if start >= end {
-                return Ok::<_, Status>(times);
+                return Ok::<_, Failed>(times);
             }
-            ask(kv.clone(), key).await?;
+            ask(connection, key).await?;
             if start >= begin {
                 times.push(start.elapsed());
             }
@@ -88,18 +79,19 @@ pub(crate) fn report(name: &str, mut times: Vec<Duration>, time: Duration) {
 }
 
 /// Puts all keys.
-pub(crate) async fn fill(connections: &[Channel], keys: u64, value: &[u8]) -> Result<(), Status> {
+pub(crate) async fn fill(connections: &[Connection], keys: u64, value: &[u8]) -> Result<(), Failed> {
     let begin = Instant::now();
     let filler = async |filler: u64| {
-        let mut kv = KvClient::new(connections[filler as usize % connections.len()].clone());
+        let connection = &connections[filler as usize % connections.len()];
         let mut first = filler * FILL;
         while first < keys {
             let puts = (first..keys.min(first + FILL)).map(|number| put(number, value));
             let success = puts.map(|put| operation(pb::request_op::Request::RequestPut(put))).collect();
-            kv.txn(pb::TxnRequest { success, ..Default::default() }).await?;
+            let txn = pb::TxnRequest { success, ..Default::default() };
+            let _: pb::TxnResponse = connection.call(TXN, &txn).await?;
             first += FILLERS * FILL;
         }
-        Ok::<_, Status>(())
+        Ok::<_, Failed>(())
     };
     futures_util::future::try_join_all((0..FILLERS).map(filler)).await?;
     println!("{{\"what\":\"fill\",\"keys\":{keys},\"seconds\":{:.2}}}", begin.elapsed().as_secs_f64());

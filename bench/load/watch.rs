@@ -4,29 +4,37 @@ use std::time::{Duration, Instant};
 
 use futures_util::{future::try_join_all, stream};
 use regrow_store::proto::etcdserverpb::{self as pb, kv_client::KvClient, watch_client::WatchClient};
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{
+    Status, Streaming,
+    transport::{Channel, Endpoint},
+};
 
-use super::measure::report;
+use super::{connection::Failed, measure::report};
 
 const PREFIX: &str = "/registry/watched/";
 
 /// Lets so many watch, puts at a rate, and prints how long the events took.
 pub(crate) async fn run(
-    connections: &[Channel],
+    url: &str,
+    connections: u64,
     watchers: u64,
     rate: u64,
     time: Duration,
     value: &[u8],
-) -> Result<(), Box<dyn std::error::Error>> {
-    let begin = Instant::now();
+) -> Result<(), Failed> {
+    let mut all = Vec::new();
+    for _ in 0..connections {
+        all.push(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?);
+    }
     let puts = rate * time.as_secs().max(1);
     let mut streams = Vec::new();
     for watcher in 0..watchers {
-        streams.push(open(connections[watcher as usize % connections.len()].clone()).await?);
+        streams.push(open(all[watcher as usize % all.len()].clone()).await?);
     }
+    let begin = Instant::now();
     let told = try_join_all(streams.into_iter().map(|stream| follow(stream, puts, begin)));
     let put = async {
-        let mut kv = KvClient::new(connections[0].clone());
+        let mut kv = KvClient::new(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?);
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate as u32);
         for number in 0..puts {
             ticks.tick().await;
@@ -35,8 +43,9 @@ pub(crate) async fn run(
             let key = format!("{PREFIX}{number:011}").into();
             kv.put(pb::PutRequest { key, value: bytes.into(), ..Default::default() }).await?;
         }
-        Ok::<_, Status>(())
+        Ok::<_, Failed>(())
     };
+    let told = async { Ok::<_, Failed>(told.await?) };
     let (told, ()) = tokio::try_join!(told, put)?;
     report(&format!("\"what\":\"watch\",\"watchers\":{watchers}"), told.into_iter().flatten().collect(), time);
     Ok(())
