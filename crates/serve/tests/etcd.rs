@@ -45,7 +45,7 @@ impl Member {
         let identity = Identity::new("test", vec![url.clone()]);
         let store: Arc<dyn Store> = Arc::new(engine.clone());
         let mut serving = JoinSet::new();
-        serving.spawn(async move { serve(listener, Door::new(store, identity)).await.expect("serves") });
+        serving.spawn(serve(listener, Door::new(store, identity)));
         Self { _folder: folder, clock, engine, url, _serving: serving }
     }
 

@@ -110,11 +110,7 @@ impl Doors {
         let door = etcd::Door::new(store, self.identity.clone());
         for listener in self.etcd.drain(..) {
             let door = door.clone();
-            self.serving.spawn(async move {
-                if let Err(error) = etcd::serve(listener, door).await {
-                    tracing::error!(%error, "the etcd door is shut");
-                }
-            });
+            self.serving.spawn(etcd::serve(listener, door));
         }
         self
     }

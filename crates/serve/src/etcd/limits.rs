@@ -65,3 +65,19 @@ pub const V2_EVENTS_MAX: usize = 1000;
 
 /// Bytes of values in the events remembered.
 pub const V2_EVENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Connections of one listener; further ones wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 8192;
+
+/// How long a connection has to say what it speaks, to shake hands, and by HTTP/1.1 to send the headers of a request.
+pub const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of the headers of one request.
+pub const HEADERS_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes that a client may send before they are read, on one connection. *HTTP/2's* default is 64 KiB, which a large put
+/// would have to wait for several times.
+pub const WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Bytes of one answer that wait to be sent; more are taken from its stream when these have gone.
+pub const SEND_BYTES_MAX: usize = 400 * 1024;

@@ -25,6 +25,7 @@ mod lease;
 pub mod limits;
 mod maintenance;
 mod plain;
+mod transport;
 mod v2;
 mod watch;
 
@@ -43,11 +44,7 @@ use regrow_store::{
     },
 };
 use tokio::{net::TcpListener, sync::Semaphore};
-use tonic::{
-    Status,
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Status, service::Routes, transport::server::TcpIncoming};
 
 pub use identity::Identity;
 
@@ -78,11 +75,8 @@ impl Door {
 }
 
 /// Serves the store to etcd clients that come by one listener, until the future is dropped. The listeners of one door
-/// share its limits.
-///
-/// # Errors
-/// When the transport fails as a whole; a connection that fails ends alone.
-pub async fn serve(listener: TcpListener, door: Door) -> Result<(), tonic::transport::Error> {
+/// share its limits. A connection that fails ends alone.
+pub async fn serve(listener: TcpListener, door: Door) {
     let bytes = limits::MESSAGE_BYTES_MAX;
     let routes = Routes::new(KvServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(WatchServer::new(door.clone()).max_decoding_message_size(bytes))
@@ -90,16 +84,11 @@ pub async fn serve(listener: TcpListener, door: Door) -> Result<(), tonic::trans
         .add_service(ClusterServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(MaintenanceServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(HealthServer::new(door.clone()).max_decoding_message_size(bytes));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(authority::Mended::new);
+    let short = Arc::new(door.clone());
+    let short: transport::Short = Arc::new(move |_, _| Some(short.clone()));
     let router = routes.into_axum_router().merge(plain::router(door)).fallback(fallback::unimplemented);
-    Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(limits::STREAMS_MAX)
-        .http2_keepalive_interval(Some(limits::PING_INTERVAL))
-        .http2_keepalive_timeout(Some(limits::PING_TIMEOUT))
-        .add_routes(Routes::from(router))
-        .serve_with_incoming(incoming)
-        .await
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(authority::Mended::new);
+    transport::serve(incoming, router, short).await;
 }
 
 /// The answer to a request that failed. What is not the caller's doing is logged, since etcd's texts hide it.
