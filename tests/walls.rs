@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Who may depend on whom among our own crates: one way, and nothing on the binary. `sim` is for tests.
-const MAY_KNOW: [(&str, &[&str]); 9] = [
+const MAY_KNOW: [(&str, &[&str]); 10] = [
     ("model", &[]),
     ("gossip", &["model"]),
     ("store", &["model"]),
@@ -12,8 +12,9 @@ const MAY_KNOW: [(&str, &[&str]); 9] = [
     ("effects", &["model", "control"]),
     ("serve", &["model", "control", "store", "gossip"]),
     ("redis", &[]),
+    ("jobs", &["model", "control", "store", "redis"]),
     ("sim", &["model", "control", "gossip", "store"]),
-    ("regrow", &["model", "control", "effects", "serve", "store", "gossip", "redis"]),
+    ("regrow", &["model", "control", "effects", "serve", "store", "gossip", "redis", "jobs"]),
 ];
 
 /// Crates that read no clock, no randomness, no environment, no file and no socket.

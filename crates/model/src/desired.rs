@@ -70,6 +70,28 @@ pub struct Template {
     pub cause: CauseId,
 }
 
+/// A job as wanted: `/regrow/desired/job/<name>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// What the spec says.
+    pub spec: spec::Job,
+    /// The folder that relative paths start from, absolute.
+    pub root: String,
+    /// The change that wrote it.
+    pub cause: CauseId,
+}
+
+/// A schedule as wanted: `/regrow/desired/schedule/<name>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// What the spec says.
+    pub spec: spec::Schedule,
+    /// The change that wrote it.
+    pub cause: CauseId,
+    /// When it was last changed: times before that are not its own.
+    pub at: Time,
+}
+
 /// One source of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {

@@ -7,6 +7,8 @@
 //! /regrow/desired/service/<name>               desired::Service
 //! /regrow/desired/group/<name>                 desired::Group
 //! /regrow/desired/template/<name>              desired::Template
+//! /regrow/desired/job/<name>                   desired::Job
+//! /regrow/desired/schedule/<name>              desired::Schedule
 //! /regrow/desired/instance/<id>                desired::Assignment
 //! /regrow/observed/node/<name>                 observed::Node
 //! /regrow/observed/service/<name>              observed::Service
@@ -18,6 +20,8 @@
 //! /regrow/events/<id>                          Event
 //! /regrow/access/…                             who may enter: the doors' own, see `serve::access`
 //! ```
+//!
+//! The queue of runs has records of its own, under [`JOBS`]: its protocol is `regrow-jobs`.
 //!
 //! Values are JSON, so that any etcd client can read them.
 //!
@@ -59,6 +63,9 @@ pub const STAGED: &str = "/regrow/staged/";
 /// Which staged changes are in force.
 pub const DECIDED: &str = "/regrow/decided";
 
+/// What the keys of the queue of runs begin with. They are not part of the view: a queue has its own.
+pub const JOBS: &str = "/regrow/job/";
+
 /// A key of Regrow's own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
@@ -74,6 +81,10 @@ pub enum Key {
     DesiredGroup(Name),
     /// [`desired::Template`].
     DesiredTemplate(Name),
+    /// [`desired::Job`].
+    DesiredJob(Name),
+    /// [`desired::Schedule`].
+    DesiredSchedule(Name),
     /// [`desired::Assignment`].
     Assignment(InstanceId),
     /// [`observed::Node`].
@@ -108,6 +119,8 @@ impl Key {
             ("desired", "service") => Key::DesiredService(name(next())?),
             ("desired", "group") => Key::DesiredGroup(name(next())?),
             ("desired", "template") => Key::DesiredTemplate(name(next())?),
+            ("desired", "job") => Key::DesiredJob(name(next())?),
+            ("desired", "schedule") => Key::DesiredSchedule(name(next())?),
             ("desired", "instance") => Key::Assignment(next()?.parse().ok()?),
             ("observed", "governor") => Key::Governor,
             ("observed", "node") => Key::Node(name(next())?),
@@ -132,6 +145,8 @@ impl fmt::Display for Key {
             Key::DesiredService(name) => write!(f, "desired/service/{name}"),
             Key::DesiredGroup(name) => write!(f, "desired/group/{name}"),
             Key::DesiredTemplate(name) => write!(f, "desired/template/{name}"),
+            Key::DesiredJob(name) => write!(f, "desired/job/{name}"),
+            Key::DesiredSchedule(name) => write!(f, "desired/schedule/{name}"),
             Key::Assignment(id) => write!(f, "desired/instance/{id}"),
             Key::Node(name) => write!(f, "observed/node/{name}"),
             Key::Service(name) => write!(f, "observed/service/{name}"),
@@ -160,6 +175,10 @@ pub enum Record {
     DesiredGroup(Name, Box<desired::Group>),
     /// See [`Key::DesiredTemplate`].
     DesiredTemplate(Name, Box<desired::Template>),
+    /// See [`Key::DesiredJob`].
+    DesiredJob(Name, Box<desired::Job>),
+    /// See [`Key::DesiredSchedule`].
+    DesiredSchedule(Name, Box<desired::Schedule>),
     /// See [`Key::Assignment`].
     Assignment(InstanceId, Box<desired::Assignment>),
     /// See [`Key::Node`].
@@ -201,6 +220,8 @@ impl Record {
             Record::DesiredService(name, _) => Key::DesiredService(name.clone()),
             Record::DesiredGroup(name, _) => Key::DesiredGroup(name.clone()),
             Record::DesiredTemplate(name, _) => Key::DesiredTemplate(name.clone()),
+            Record::DesiredJob(name, _) => Key::DesiredJob(name.clone()),
+            Record::DesiredSchedule(name, _) => Key::DesiredSchedule(name.clone()),
             Record::Assignment(id, _) => Key::Assignment(id.clone()),
             Record::Node(name, _) => Key::Node(name.clone()),
             Record::Service(name, _) => Key::Service(name.clone()),
@@ -222,6 +243,8 @@ impl Record {
             Record::DesiredService(_, record) => serde_json::to_vec(record),
             Record::DesiredGroup(_, record) => serde_json::to_vec(record),
             Record::DesiredTemplate(_, record) => serde_json::to_vec(record),
+            Record::DesiredJob(_, record) => serde_json::to_vec(record),
+            Record::DesiredSchedule(_, record) => serde_json::to_vec(record),
             Record::Assignment(_, record) => serde_json::to_vec(record),
             Record::Node(_, record) => serde_json::to_vec(record),
             Record::Service(_, record) => serde_json::to_vec(record),
@@ -245,6 +268,8 @@ impl Record {
                 Key::DesiredService(name) => Record::DesiredService(name.clone(), serde_json::from_slice(value)?),
                 Key::DesiredGroup(name) => Record::DesiredGroup(name.clone(), serde_json::from_slice(value)?),
                 Key::DesiredTemplate(name) => Record::DesiredTemplate(name.clone(), serde_json::from_slice(value)?),
+                Key::DesiredJob(name) => Record::DesiredJob(name.clone(), serde_json::from_slice(value)?),
+                Key::DesiredSchedule(name) => Record::DesiredSchedule(name.clone(), serde_json::from_slice(value)?),
                 Key::Assignment(id) => Record::Assignment(id.clone(), serde_json::from_slice(value)?),
                 Key::Node(name) => Record::Node(name.clone(), serde_json::from_slice(value)?),
                 Key::Service(name) => Record::Service(name.clone(), serde_json::from_slice(value)?),

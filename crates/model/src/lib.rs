@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod cause;
+pub mod cron;
 pub mod desired;
 pub mod digest;
 pub mod duration;
@@ -21,6 +22,7 @@ pub mod outcome;
 pub mod plan;
 pub mod process;
 pub mod revision;
+pub mod run;
 pub mod spec;
 pub mod time;
 pub mod view;
@@ -35,5 +37,6 @@ pub use object::{Kind, Ref};
 pub use outcome::{Found, Observation, Outcome};
 pub use plan::{Held, Plan, Planned, Recorded};
 pub use revision::Revision;
+pub use run::{Run, RunId};
 pub use time::Time;
 pub use view::{Entry, View};

@@ -53,3 +53,27 @@ pub const SPAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// First and last port of the range that groups draw from when they name none: below Linux's ephemeral range
 /// (32768–60999), so no outgoing connection takes one.
 pub const PORTS_DEFAULT: (u16, u16) = (20_000, 29_999);
+/// Most parameters of one job: a survey that people still fill in.
+pub const PARAMETERS_MAX: usize = 64;
+/// Longest value of a parameter, bytes: it travels in an environment variable or an argument (execve(2)).
+pub const PARAMETER_BYTES_MAX: usize = 64 << 10;
+/// Most items of a list parameter.
+pub const PARAMETER_ITEMS_MAX: usize = 1_000;
+/// Most steps of one job.
+pub const STEPS_MAX: usize = 64;
+/// Most hosts that an `ssh` job names.
+pub const JOB_HOSTS_MAX: usize = 10_000;
+/// Highest priority of a run; 0 is the lowest.
+pub const PRIORITY_MAX: u8 = 9;
+/// Most concurrency keys of one run.
+pub const CONCURRENCY_KEYS_MAX: usize = 16;
+/// Most runs at a time that a concurrency limit may allow.
+pub const CONCURRENCY_RUNS_MAX: u32 = 1_000;
+/// Most tries again after a failure.
+pub const RETRIES_MAX: u32 = 100;
+/// Most output kept of one run, MiB.
+pub const RUN_OUTPUT_MIB_MAX: u32 = 64;
+/// Largest record of a run, bytes: with its end it must fit one etcd request of 1.5 MiB.
+pub const RUN_BYTES_MAX: usize = 512 << 10;
+/// Ended runs kept at most, whatever their retention: the oldest go first.
+pub const RUNS_KEPT: usize = 100_000;

@@ -22,11 +22,24 @@ pub enum Kind {
     Instance,
     /// A set of files rendered from the view.
     Template,
+    /// A thing to execute.
+    Job,
+    /// A job at times.
+    Schedule,
 }
 
 impl Kind {
     /// Every kind, in the order of the declaration.
-    pub const ALL: [Kind; 6] = [Kind::Cluster, Kind::Node, Kind::Service, Kind::Group, Kind::Instance, Kind::Template];
+    pub const ALL: [Kind; 8] = [
+        Kind::Cluster,
+        Kind::Node,
+        Kind::Service,
+        Kind::Group,
+        Kind::Instance,
+        Kind::Template,
+        Kind::Job,
+        Kind::Schedule,
+    ];
 
     /// The word in keys and on the command line.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +50,8 @@ impl Kind {
             Kind::Group => "group",
             Kind::Instance => "instance",
             Kind::Template => "template",
+            Kind::Job => "job",
+            Kind::Schedule => "schedule",
         }
     }
 }
@@ -81,7 +96,7 @@ pub enum RefError {
     #[error("`{0}` is not an object: write it as kind/name, for example group/web or template/haproxy")]
     Shape(String),
     /// Not one of [`Kind::ALL`].
-    #[error("`{0}` is not a kind of object: use cluster, node, service, group, instance or template")]
+    #[error("`{0}` is not a kind of object: use cluster, node, service, group, instance, template, job or schedule")]
     Kind(String),
     /// The part behind the slash.
     #[error(transparent)]

@@ -72,6 +72,10 @@ pub struct View {
     pub groups: BTreeMap<Name, Entry<desired::Group>>,
     /// Templates as wanted.
     pub templates: BTreeMap<Name, Entry<desired::Template>>,
+    /// Jobs as wanted.
+    pub jobs: BTreeMap<Name, Entry<desired::Job>>,
+    /// Schedules as wanted.
+    pub schedules: BTreeMap<Name, Entry<desired::Schedule>>,
     /// Instances as assigned.
     pub assignments: BTreeMap<InstanceId, Entry<desired::Assignment>>,
     /// Nodes.
@@ -143,6 +147,12 @@ impl View {
             Record::DesiredTemplate(name, value) => {
                 self.templates.insert(name, entry(revision, *value));
             }
+            Record::DesiredJob(name, value) => {
+                self.jobs.insert(name, entry(revision, *value));
+            }
+            Record::DesiredSchedule(name, value) => {
+                self.schedules.insert(name, entry(revision, *value));
+            }
             Record::Assignment(id, value) => {
                 self.assignments.insert(id, entry(revision, *value));
             }
@@ -181,6 +191,8 @@ impl View {
             Key::DesiredService(name) => drop(self.services.remove(name)),
             Key::DesiredGroup(name) => drop(self.groups.remove(name)),
             Key::DesiredTemplate(name) => drop(self.templates.remove(name)),
+            Key::DesiredJob(name) => drop(self.jobs.remove(name)),
+            Key::DesiredSchedule(name) => drop(self.schedules.remove(name)),
             Key::Assignment(id) => drop(self.assignments.remove(id)),
             Key::Node(name) => drop(self.nodes.remove(name)),
             Key::Service(name) => drop(self.service_index.remove(name)),
@@ -209,6 +221,8 @@ impl View {
             Key::DesiredService(name) => self.services.get(name).map(|entry| entry.revision),
             Key::DesiredGroup(name) => self.groups.get(name).map(|entry| entry.revision),
             Key::DesiredTemplate(name) => self.templates.get(name).map(|entry| entry.revision),
+            Key::DesiredJob(name) => self.jobs.get(name).map(|entry| entry.revision),
+            Key::DesiredSchedule(name) => self.schedules.get(name).map(|entry| entry.revision),
             Key::Assignment(id) => self.assignments.get(id).map(|entry| entry.revision),
             Key::Node(name) => self.nodes.get(name).map(|entry| entry.revision),
             Key::Service(name) => self.service_index.get(name).map(|entry| entry.revision),

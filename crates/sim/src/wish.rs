@@ -111,6 +111,8 @@ impl Wish {
             services: BTreeMap::from([(name("web"), service())]),
             groups: BTreeMap::from([(name("web"), self.web.group(Some("web"), (20_000, 20_040)))]),
             templates: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            schedules: BTreeMap::new(),
             governor: Governor::default(),
         };
         let mut sources = BTreeMap::new();

@@ -47,6 +47,8 @@ pub fn apply(view: &View, resolved: &Resolved, cause: &CauseId, now: Time) -> Ap
     services(view, resolved, cause, &mut applied);
     groups(view, resolved, cause, &mut applied);
     templates(view, resolved, cause, &mut applied);
+    jobs(view, resolved, cause, &mut applied);
+    schedules(view, resolved, cause, now, &mut applied);
     if !applied.differences.is_empty() {
         let count = applied.differences.len();
         let message = format!("spec applied, {count} {}", if count == 1 { "change" } else { "changes" });
@@ -144,5 +146,33 @@ fn templates(view: &View, resolved: &Resolved, cause: &CauseId, applied: &mut Ap
     }
     for name in view.templates.keys().filter(|name| !resolved.spec.templates.contains_key(*name)) {
         applied.remove(Kind::Template, name, Key::DesiredTemplate(name.clone()), cause);
+    }
+}
+
+fn jobs(view: &View, resolved: &Resolved, cause: &CauseId, applied: &mut Applied) {
+    for (name, spec) in &resolved.spec.jobs {
+        let old = view.jobs.get(name);
+        if old.is_none_or(|old| old.spec != *spec || old.root != resolved.root) {
+            let difference = Difference::between(Ref::new(Kind::Job, name), old.map(|old| &old.spec), spec);
+            let record = desired::Job { spec: spec.clone(), root: resolved.root.clone(), cause: cause.clone() };
+            applied.put(difference, Record::DesiredJob(name.clone(), Box::new(record)));
+        }
+    }
+    for name in view.jobs.keys().filter(|name| !resolved.spec.jobs.contains_key(*name)) {
+        applied.remove(Kind::Job, name, Key::DesiredJob(name.clone()), cause);
+    }
+}
+
+fn schedules(view: &View, resolved: &Resolved, cause: &CauseId, now: Time, applied: &mut Applied) {
+    for (name, spec) in &resolved.spec.schedules {
+        let old = view.schedules.get(name);
+        if old.is_none_or(|old| old.spec != *spec) {
+            let difference = Difference::between(Ref::new(Kind::Schedule, name), old.map(|old| &old.spec), spec);
+            let record = desired::Schedule { spec: spec.clone(), cause: cause.clone(), at: now };
+            applied.put(difference, Record::DesiredSchedule(name.clone(), Box::new(record)));
+        }
+    }
+    for name in view.schedules.keys().filter(|name| !resolved.spec.schedules.contains_key(*name)) {
+        applied.remove(Kind::Schedule, name, Key::DesiredSchedule(name.clone()), cause);
     }
 }

@@ -24,6 +24,8 @@ pub(super) fn of(view: &View, object: &Ref, now: Time) -> State {
         Kind::Template => template(view, &object.name, now),
         Kind::Node => node(view, &object.name, now),
         Kind::Cluster => cluster(view, now),
+        Kind::Job => job(view, &object.name),
+        Kind::Schedule => schedule(view, &object.name, now),
     };
     state.unwrap_or_else(|| State {
         summary: "is not there".to_owned(),
@@ -31,6 +33,26 @@ pub(super) fn of(view: &View, object: &Ref, now: Time) -> State {
         parts: Vec::new(),
         cause: None,
     })
+}
+
+fn job(view: &View, name: &Name) -> Option<State> {
+    let job = view.jobs.get(name)?;
+    let schedules = view.schedules.iter().filter(|(_, schedule)| schedule.spec.job == *name);
+    let parts: Vec<Ref> = schedules.map(|(name, _)| Ref::new(Kind::Schedule, name)).collect();
+    let lines = parts.iter().map(|schedule| format!("started by {schedule}")).collect();
+    let summary = format!("is known; `regrow job runs {name}` lists its runs");
+    Some(State { summary, lines, parts, cause: Some(job.cause.clone()) })
+}
+
+fn schedule(view: &View, name: &Name, now: Time) -> Option<State> {
+    let schedule = view.schedules.get(name)?;
+    let job = Ref::new(Kind::Job, &schedule.spec.job);
+    let summary = match crate::features::job::schedule::next_after(&schedule.spec, now) {
+        _ if schedule.spec.paused => format!("is at rest, for {job}"),
+        Some(next) => format!("starts {job} again in {}", ago(now, next)),
+        None => format!("never starts {job} again"),
+    };
+    Some(State { summary, lines: Vec::new(), parts: vec![job], cause: Some(schedule.cause.clone()) })
 }
 
 fn instance(view: &View, id: &InstanceId, now: Time) -> Option<State> {

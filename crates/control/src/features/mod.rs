@@ -5,6 +5,7 @@
 
 pub mod group;
 pub mod instance;
+pub mod job;
 mod roster;
 pub mod service;
 pub mod template;

@@ -11,11 +11,14 @@ pub mod command;
 mod diagnostic;
 mod governor;
 mod group;
+mod job;
 mod load;
 mod near;
+mod schedule;
 mod schema;
 mod service;
 mod shape;
+pub mod survey;
 mod template;
 mod tree;
 mod validate;
@@ -25,7 +28,12 @@ pub use check::Check;
 pub use diagnostic::Diagnostic;
 pub use governor::{Budget, Freeze, Governor};
 pub use group::{Backoff, Group, Limits, Logs, Ports, Provider, Stop, Update};
+pub use job::{
+    Adhoc, Ansible, Concurrency, Down, Exec, Http, Job, OnLoss, Parameter, ParameterType, Retry, Secret, Ssh, Step,
+    Target, When,
+};
 pub use load::{SourceFile, load};
+pub use schedule::{Misfire, Overlap, Schedule};
 pub use schema::schema;
 pub use service::Service;
 pub use template::{Guard, Probe, Reload, Template, TemplateFile, Wait};
@@ -50,6 +58,12 @@ pub struct Spec {
     /// Files rendered from the view.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub templates: BTreeMap<Name, Template>,
+    /// Things to execute.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jobs: BTreeMap<Name, Job>,
+    /// Jobs at times.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schedules: BTreeMap<Name, Schedule>,
     /// The bounds on everything that changes the world.
     #[serde(default)]
     pub governor: Governor,

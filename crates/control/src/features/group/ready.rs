@@ -48,7 +48,7 @@ impl<'a> Ready<'a> {
                 let none = self.view.healthy(&object.name).next().is_none();
                 none.then(|| format!("{object} has no healthy endpoint"))
             }
-            Kind::Cluster | Kind::Node | Kind::Instance => None,
+            Kind::Cluster | Kind::Node | Kind::Instance | Kind::Job | Kind::Schedule => None,
         })
     }
 }

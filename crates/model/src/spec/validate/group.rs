@@ -55,7 +55,7 @@ fn after(group: &Group, at: &At<'_>, written: &Written<'_>, wrong: &mut Wrongs) 
             Kind::Group => field::reference(&at, "group", &object.name, &written.groups, wrong),
             Kind::Template => field::reference(&at, "template", &object.name, &written.templates, wrong),
             Kind::Service => field::reference(&at, "service", &object.name, &written.services, wrong),
-            Kind::Cluster | Kind::Node | Kind::Instance => {
+            Kind::Cluster | Kind::Node | Kind::Instance | Kind::Job | Kind::Schedule => {
                 let message = format!("{} cannot be waited for", quoted(&object.to_string()));
                 wrong.value(&at, message, "name a template, a group or a service: `template/haproxy`");
             }

@@ -2,8 +2,10 @@
 
 mod field;
 mod group;
+mod job;
 mod order;
 mod port;
+mod schedule;
 mod service;
 mod template;
 
@@ -14,7 +16,14 @@ use super::{Governor, Spec};
 /// Applies every rule. `whole`: nothing was left out of `spec`, so that rules between objects can be applied too.
 pub(super) fn check(spec: &Spec, root: &At<'_>, whole: bool, wrong: &mut Wrongs) {
     let (services, groups, templates) = (root.get("services"), root.get("groups"), root.get("templates"));
-    let written = Written { services: services.entries(), groups: groups.entries(), templates: templates.entries() };
+    let (jobs, schedules) = (root.get("jobs"), root.get("schedules"));
+    let written = Written {
+        services: services.entries(),
+        groups: groups.entries(),
+        templates: templates.entries(),
+        jobs: jobs.entries(),
+        schedules: schedules.entries(),
+    };
     for (name, object) in &spec.services {
         if let Some(at) = written.services.get(name.as_str()) {
             service::check(object, at, wrong);
@@ -28,6 +37,16 @@ pub(super) fn check(spec: &Spec, root: &At<'_>, whole: bool, wrong: &mut Wrongs)
     for (name, object) in &spec.templates {
         if let Some(at) = written.templates.get(name.as_str()) {
             template::check(object, at, &written, wrong);
+        }
+    }
+    for (name, object) in &spec.jobs {
+        if let Some(at) = written.jobs.get(name.as_str()) {
+            job::check(object, at, wrong);
+        }
+    }
+    for (name, object) in &spec.schedules {
+        if let Some(at) = written.schedules.get(name.as_str()) {
+            schedule::check(spec, object, at, &written, wrong);
         }
     }
     template::destinations(spec, &written, wrong);
@@ -44,6 +63,8 @@ struct Written<'a> {
     services: Entries<'a>,
     groups: Entries<'a>,
     templates: Entries<'a>,
+    jobs: Entries<'a>,
+    schedules: Entries<'a>,
 }
 
 type Entries<'a> = std::collections::BTreeMap<&'a str, At<'a>>;

@@ -1,0 +1,232 @@
+//! A worker's place at a queue on a store.
+
+use super::change::{Change, Only};
+use super::{Inner, state};
+use crate::Error;
+use crate::limits::CLAIMS_MAX;
+use crate::queue::{BoxFuture, Claim, Post};
+use bytes::Bytes;
+use regrow_control::features::job::policy;
+use regrow_control::features::job::queue::Share;
+use regrow_model::run::{Run, State, Worker};
+use regrow_model::{RunId, Time};
+use regrow_store::{LeaseId, PutRequest};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub(super) struct StorePost {
+    inner: Arc<Inner>,
+    worker: Worker,
+    lease: LeaseId,
+    draining: AtomicBool,
+    /// Runs whose end was told to the worker.
+    told: Mutex<BTreeSet<RunId>>,
+    /// Runs that were claimed, and not yet settled.
+    mine: Mutex<BTreeSet<RunId>>,
+}
+
+/// Longest sleep: the clock may be set while we sleep.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
+
+impl StorePost {
+    pub(super) fn new(inner: Arc<Inner>, worker: Worker, lease: LeaseId) -> StorePost {
+        let (told, mine) = (Mutex::default(), Mutex::default());
+        StorePost { inner, worker, lease, draining: AtomicBool::new(false), told, mine }
+    }
+
+    fn only(&self) -> Only {
+        Only::Enlisted(self.worker.id.clone(), self.lease)
+    }
+
+    async fn wait_and_claim(&self, room: usize) -> Result<Vec<Claim>, Error> {
+        let mut news = self.inner.news.subscribe();
+        loop {
+            news.mark_unchanged();
+            let claims = self.claim_now(room.min(CLAIMS_MAX)).await?;
+            if !claims.is_empty() {
+                return Ok(claims);
+            }
+            let now = (self.inner.clock)();
+            let wake = self.inner.known().queue.wake_at();
+            let sleep = wake.map_or(SLEEP_MAX, |at: Time| at.since(now).clamp(Duration::from_millis(1), SLEEP_MAX));
+            let _ = tokio::time::timeout(sleep, news.changed()).await;
+        }
+    }
+
+    async fn claim_now(&self, room: usize) -> Result<Vec<Claim>, Error> {
+        if self.draining.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
+        let now = (self.inner.clock)();
+        let mut taking = Taking { post: self, ids: Vec::new() };
+        let changes: Vec<Change> = {
+            let mut known = self.inner.known();
+            let found = self.found_mine(&known);
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            let workers: Vec<_> = known.workers.values().filter(|worker| !worker.draining).collect();
+            let index = workers.iter().position(|worker| worker.id == self.worker.id).unwrap_or(0);
+            let share = Share { index, of: workers.len().max(1) };
+            let taken = known.taken.clone();
+            let picks = known.queue.next(&self.worker, share, room, now, &taken);
+            let change = |pick: regrow_control::features::job::queue::Pick| {
+                let fence = known.fence(&pick.run.id)?;
+                let run = policy::begun(&pick.run, &self.worker.id, now);
+                Some(Change { id: pick.run.id.clone(), fence, run, take: pick.places, free: Vec::new() })
+            };
+            let changes: Vec<Change> = picks.into_iter().filter_map(change).collect();
+            taking.ids.extend(changes.iter().map(|change| change.id.clone()));
+            known.taken.extend(taking.ids.iter().cloned());
+            changes
+        };
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fences = self.inner.commit(Some(self.only()), changes.clone()).await?;
+        let claims: Vec<Claim> = changes
+            .into_iter()
+            .zip(fences)
+            .filter_map(|(change, fence)| Some(Claim { run: Arc::new(change.run), fence: fence?, places: change.take }))
+            .collect();
+        self.mine().extend(claims.iter().map(|claim| claim.run.id.clone()));
+        Ok(claims)
+    }
+
+    /// Runs that a claim whose answer was lost has made ours.
+    fn found_mine(&self, known: &state::Known) -> Vec<Claim> {
+        let mut mine = self.mine();
+        let ours = known.queue.running().filter(|(worker, _)| **worker == self.worker.id);
+        let lost: Vec<RunId> = ours
+            .flat_map(|(_, runs)| runs.iter())
+            .filter(|id| !mine.contains(*id) && !known.taken.contains(*id))
+            .cloned()
+            .collect();
+        let claims = lost.into_iter().filter_map(|id| {
+            let (run, fence) = (known.queue.get(&id)?.clone(), known.fence(&id)?);
+            let places = known.queue.held_by(&run);
+            Some(Claim { run, fence, places })
+        });
+        let claims: Vec<Claim> = claims.collect();
+        mine.extend(claims.iter().map(|claim| claim.run.id.clone()));
+        claims
+    }
+
+    fn mine(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunId>> {
+        self.mine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn settle_all(&self, settled: Vec<(Claim, Run)>) -> Result<Vec<bool>, Error> {
+        let ids: Vec<RunId> = settled.iter().map(|(claim, _)| claim.run.id.clone()).collect();
+        let changes = settled.into_iter().map(|(claim, run)| Change {
+            id: claim.run.id.clone(),
+            fence: claim.fence,
+            run,
+            take: Vec::new(),
+            free: claim.places,
+        });
+        let fences = self.inner.commit(None, changes.collect()).await?;
+        let mut mine = self.mine();
+        ids.iter().for_each(|id| {
+            mine.remove(id);
+        });
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().for_each(|id| {
+            told.remove(id);
+        });
+        Ok(fences.into_iter().map(|fence| fence.is_some()).collect())
+    }
+
+    async fn wait_for_cancels(&self) -> Result<Vec<(RunId, String)>, Error> {
+        let mut news = self.inner.news.subscribe();
+        loop {
+            news.mark_unchanged();
+            let found: Vec<(RunId, String)> = {
+                let known = self.inner.known();
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                let ours = known.cancels.iter().filter(|(id, _)| {
+                    let run = known.queue.get(id);
+                    run.is_some_and(|run| run.state == State::Running && run.worker.as_ref() == Some(&self.worker.id))
+                        && !told.contains(*id)
+                });
+                let found: Vec<_> = ours.map(|(id, by)| (id.clone(), by.clone())).collect();
+                told.extend(found.iter().map(|(id, _)| id.clone()));
+                found
+            };
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            if news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// Runs that are being claimed; let go of when the claim is over, or given up.
+struct Taking<'a> {
+    post: &'a StorePost,
+    ids: Vec<RunId>,
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        let mut known = self.post.inner.known();
+        self.ids.iter().for_each(|id| {
+            known.taken.remove(id);
+        });
+    }
+}
+
+impl Post for StorePost {
+    fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    fn claim(&self, room: usize) -> BoxFuture<'_, Result<Vec<Claim>, Error>> {
+        Box::pin(self.wait_and_claim(room))
+    }
+
+    fn beat(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            match self.inner.store.lease_keep_alive(self.lease).await {
+                Ok(_) => Ok(()),
+                Err(regrow_store::Error::LeaseNotFound(_)) => Err(Error::Lost),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
+    fn settle(&self, settled: Vec<(Claim, Run)>) -> BoxFuture<'_, Result<Vec<bool>, Error>> {
+        Box::pin(self.settle_all(settled))
+    }
+
+    fn tell(&self, claim: &Claim, number: u32, lines: Bytes) -> BoxFuture<'_, Result<(), Error>> {
+        let key = format!("{}{:04x}-{number:08x}", state::log(&claim.run.id), claim.run.attempt);
+        Box::pin(async move {
+            self.inner.store.put(PutRequest::new(key, lines)).await?;
+            Ok(())
+        })
+    }
+
+    fn cancelled(&self) -> BoxFuture<'_, Result<Vec<(RunId, String)>, Error>> {
+        Box::pin(self.wait_for_cancels())
+    }
+
+    fn drain(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.draining.store(true, Ordering::Release);
+        let worker = Worker { draining: true, ..self.worker.clone() };
+        Box::pin(async move { self.inner.put_worker(&worker, self.lease).await })
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            match self.inner.store.lease_revoke(self.lease).await {
+                Ok(_) | Err(regrow_store::Error::LeaseNotFound(_)) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+}

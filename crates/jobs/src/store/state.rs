@@ -1,0 +1,131 @@
+//! What a process knows of the queue: the keys that it watches, as they are.
+
+use super::change::Change;
+use regrow_control::features::job::queue::Queue;
+use regrow_model::RunId;
+use regrow_model::key::JOBS;
+use regrow_model::run::{Run, Worker, WorkerId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(super) fn live(id: &RunId) -> String {
+    format!("{JOBS}queue/live/{id}")
+}
+
+pub(super) fn slot(key: &str, place: u32) -> String {
+    format!("{JOBS}queue/slot/{key}/{place}")
+}
+
+pub(super) fn worker(id: &str) -> String {
+    format!("{JOBS}queue/worker/{id}")
+}
+
+pub(super) fn cancel(id: &RunId) -> String {
+    format!("{JOBS}queue/cancel/{id}")
+}
+
+pub(super) fn hot() -> String {
+    format!("{JOBS}queue/")
+}
+
+pub(super) fn done(id: &RunId) -> String {
+    format!("{JOBS}done/{id}")
+}
+
+pub(super) fn all_done() -> String {
+    format!("{JOBS}done/")
+}
+
+/// All pieces of a run's log.
+pub(super) fn log(id: &RunId) -> String {
+    format!("{JOBS}log/{id}/")
+}
+
+pub(super) fn fired(schedule: &str) -> String {
+    format!("{JOBS}fired/{schedule}")
+}
+
+pub(super) fn word(word: &str) -> String {
+    format!("{JOBS}key/{}", regrow_model::Digest::of([word.as_bytes()]))
+}
+
+/// What is known.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) queue: Queue,
+    /// The revision of each key's last change; of one that is gone for as long as an older change of it may come.
+    fences: BTreeMap<RunId, i64>,
+    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    /// Runs whose end is asked for, and by whom.
+    pub(super) cancels: BTreeMap<RunId, String>,
+    /// Runs that posts of this process are claiming, run, or have just settled.
+    pub(super) taken: BTreeSet<RunId>,
+    /// Everything up to here is in it.
+    revision: i64,
+}
+
+impl Known {
+    /// Takes in a change of a key; `None`: it is gone.
+    pub(super) fn apply(&mut self, key: &[u8], value: Option<&[u8]>, revision: i64) {
+        self.revision = self.revision.max(revision);
+        let Some(rest) = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(&hot())) else { return };
+        let Some((kind, rest)) = rest.split_once('/') else { return };
+        match kind {
+            "live" => {
+                let Ok(id) = rest.parse::<RunId>() else { return };
+                let run = value.map(serde_json::from_slice::<Run>);
+                match run.transpose() {
+                    Ok(run) => self.put(&id, run.map(Arc::new), revision),
+                    Err(error) => tracing::warn!(run = %id, %error, "passed over a run that cannot be read"),
+                }
+            }
+            "slot" => {
+                let Some((slot, place)) = rest.split_once('/') else { return };
+                let holder = value.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+                if let Ok(place) = place.parse() {
+                    self.queue.hold(slot, place, holder);
+                }
+            }
+            "worker" => {
+                match value.and_then(|value| serde_json::from_slice::<Worker>(value).ok()) {
+                    Some(worker) => drop(self.workers.insert(rest.into(), worker)),
+                    None => drop(self.workers.remove(rest)),
+                };
+            }
+            "cancel" => {
+                let Ok(id) = rest.parse::<RunId>() else { return };
+                match value {
+                    Some(by) => drop(self.cancels.insert(id, String::from_utf8_lossy(by).into_owned())),
+                    None => drop(self.cancels.remove(&id)),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in a run, unless something newer of it is known.
+    pub(super) fn put(&mut self, id: &RunId, run: Option<Arc<Run>>, revision: i64) {
+        if self.fences.get(id).is_some_and(|known| *known > revision) {
+            return;
+        }
+        let run = run.filter(|run| !run.state.is_final());
+        match &run {
+            Some(_) => drop(self.fences.insert(id.clone(), revision)),
+            // The watch is there already, or will bring nothing older: revisions come in order.
+            None if self.revision >= revision => drop(self.fences.remove(id)),
+            None => drop(self.fences.insert(id.clone(), revision)),
+        }
+        self.queue.put(id, run);
+    }
+
+    pub(super) fn fence(&self, id: &RunId) -> Option<i64> {
+        self.fences.get(id).copied()
+    }
+
+    /// A change of a run that is known; the places that it holds are given back.
+    pub(super) fn change(&self, run: &Arc<Run>, next: Run) -> Option<Change> {
+        let fence = self.fence(&run.id)?;
+        let free = self.queue.held_by(run);
+        Some(Change { id: run.id.clone(), fence, run: next, take: Vec::new(), free })
+    }
+}
