@@ -16,10 +16,12 @@
 //! | `GET /api/health` | `ok` |
 //!
 //! A refusal is a [`Refusal`] with the status of its kind. Requests that change something must be `application/json`,
-//! and the `Host` must be an address or `localhost`: a web page in somebody's browser can send neither across origins.
+//! and without TLS the `Host` must be an address or `localhost`: a web page in somebody's browser can send neither across origins.
 
+use crate::access::Peer;
+use crate::etcd::transport;
 use crate::wire::{Applied, BODY_BYTES_MAX, Bundle, EventsQuery, LogsQuery, Pause, Refusal, RefusalKind, Scale};
-use crate::{Agent, AgentError, Lines};
+use crate::{Agent, AgentError, Entrance, Lines};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -64,11 +66,19 @@ pub fn router(agent: Shared, more: Router) -> Router {
         .layer(middleware::from_fn(same_origin))
 }
 
+/// Serves the routes to whoever comes by an entrance, until the future is dropped.
+pub async fn serve(entrance: impl Into<Entrance>, router: Router) {
+    transport::serve(entrance.into(), router, Arc::new(|_, _| None)).await;
+}
+
 /// Refuses what a web page of another origin could have sent.
 async fn same_origin(request: Request, next: Next) -> Result<Response, Refusal> {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or("localhost");
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']');
-    if name != "localhost" && name.parse::<IpAddr>().is_err() {
+    // By TLS a page's own name leads nowhere: our certificate is not for it.
+    let sealed = request.extensions().get::<Peer>().is_some_and(Peer::is_private);
+    if !sealed && name != "localhost" && name.parse::<IpAddr>().is_err() {
         return Err(usage(format!("the Host `{host}` is not an address: ask for this door by its address")));
     }
     if request.method() == axum::http::Method::POST && !is_json(request.headers()) {

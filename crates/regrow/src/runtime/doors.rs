@@ -101,11 +101,10 @@ impl Doors {
             self.serving.spawn(serf::serve(listener, serf::Door { membership, auth }));
         }
         if let Some(listener) = self.unix.take() {
-            let router = router.clone();
-            self.serving.spawn(async move { drop(axum::serve(listener, router).await) });
+            self.serving.spawn(api::serve(listener, router.clone()));
         }
         if let Some(listener) = self.http.take() {
-            self.serving.spawn(async move { drop(axum::serve(listener, router).await) });
+            self.serving.spawn(api::serve(listener, router));
         }
         let door = etcd::Door::new(store, self.identity.clone());
         for listener in self.etcd.drain(..) {

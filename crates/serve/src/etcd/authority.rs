@@ -21,11 +21,7 @@ use std::{
 };
 
 use httlib_huffman::DecoderSpeed;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tonic::transport::server::Connected;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a client of HTTP/2 sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,18 +39,18 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
 /// A connection whose `:authority`s are mended as they are read.
-pub(super) struct Mended {
-    stream: TcpStream,
+pub(super) struct Mended<T> {
+    stream: T,
     mender: Mender,
 }
 
-impl Mended {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<T> Mended<T> {
+    pub(super) fn new(stream: T) -> Self {
         Self { stream, mender: Mender::default() }
     }
 }
 
-impl AsyncRead for Mended {
+impl<T: AsyncRead + Unpin> AsyncRead for Mended<T> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let mut bytes = [0; READ_BYTES];
@@ -72,7 +68,7 @@ impl AsyncRead for Mended {
     }
 }
 
-impl AsyncWrite for Mended {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Mended<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, buf)
     }
@@ -95,14 +91,6 @@ impl AsyncWrite for Mended {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
-    }
-}
-
-impl Connected for Mended {
-    type ConnectInfo = <TcpStream as Connected>::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
     }
 }
 

@@ -25,13 +25,12 @@ mod lease;
 pub mod limits;
 mod maintenance;
 mod plain;
-mod transport;
+pub(crate) mod transport;
 mod v2;
 mod watch;
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
 use regrow_store::{
     Error, Store,
     proto::{
@@ -43,10 +42,12 @@ use regrow_store::{
         status,
     },
 };
-use tokio::{net::TcpListener, sync::Semaphore};
-use tonic::{Status, service::Routes, transport::server::TcpIncoming};
+use tokio::sync::Semaphore;
+use tonic::{Status, service::Routes};
 
 pub use identity::Identity;
+
+use crate::Entrance;
 
 /// The door: what every service, on every listener, has.
 #[derive(Clone)]
@@ -74,9 +75,9 @@ impl Door {
     }
 }
 
-/// Serves the store to etcd clients that come by one listener, until the future is dropped. The listeners of one door
+/// Serves the store to etcd clients that come by one entrance, until the future is dropped. The entrances of one door
 /// share its limits. A connection that fails ends alone.
-pub async fn serve(listener: TcpListener, door: Door) {
+pub async fn serve(entrance: impl Into<Entrance>, door: Door) {
     let bytes = limits::MESSAGE_BYTES_MAX;
     let routes = Routes::new(KvServer::new(door.clone()).max_decoding_message_size(bytes))
         .add_service(WatchServer::new(door.clone()).max_decoding_message_size(bytes))
@@ -87,8 +88,7 @@ pub async fn serve(listener: TcpListener, door: Door) {
     let short = Arc::new(door.clone());
     let short: transport::Short = Arc::new(move |_, _| Some(short.clone()));
     let router = routes.into_axum_router().merge(plain::router(door)).fallback(fallback::unimplemented);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(authority::Mended::new);
-    transport::serve(incoming, router, short).await;
+    transport::serve(entrance.into(), router, short).await;
 }
 
 /// The answer to a request that failed. What is not the caller's doing is logged, since etcd's texts hide it.

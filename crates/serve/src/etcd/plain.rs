@@ -17,6 +17,7 @@ use serde_json::json;
 use tonic::transport::server::TcpConnectInfo;
 
 use super::{Door, identity, refusal, v2};
+use crate::access::Peer;
 
 /// All routes but those of gRPC.
 pub(super) fn router(door: Door) -> Router {
@@ -54,7 +55,10 @@ async fn not_a_page(request: Request, next: Next) -> Response {
     }
     let info = request.extensions().get::<TcpConnectInfo>();
     let on_loopback = info.and_then(TcpConnectInfo::local_addr).is_some_and(|address| address.ip().is_loopback());
-    if on_loopback && !headers.contains_key(header::AUTHORIZATION) && !is_of_this_machine(headers, &request) {
+    // By TLS a page's own name leads nowhere: our certificate is not for it.
+    let sealed = request.extensions().get::<Peer>().is_some_and(Peer::is_private);
+    if on_loopback && !sealed && !headers.contains_key(header::AUTHORIZATION) && !is_of_this_machine(headers, &request)
+    {
         return refuse("regrow: on loopback ask for the store by its address, `localhost`, or a name without dots\n");
     }
     next.run(request).await

@@ -13,6 +13,7 @@ mod request;
 mod session;
 mod stream;
 
+use crate::access::{Origin, Peer};
 use crate::membership::Membership;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -38,8 +39,9 @@ pub async fn serve(listener: TcpListener, door: Door) {
         match listener.accept().await {
             Ok((stream, from)) => {
                 let door = door.clone();
+                let peer = Peer { origin: Origin::Tcp { remote: from, tls: false }, certificate: None };
                 tokio::spawn(async move {
-                    if let Err(error) = session::run(stream, door).await {
+                    if let Err(error) = session::run(stream, peer, door).await {
                         tracing::debug!(%from, "an RPC client was let go: {error}");
                     }
                     drop(place);

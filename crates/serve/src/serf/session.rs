@@ -3,6 +3,7 @@
 use super::request::{self, Header, KeyVerb, Query, Request};
 use super::stream::{self, Records};
 use super::{Door, body};
+use crate::access::Peer;
 use crate::membership::http::own_tags;
 use crate::membership::{MembershipError, Roll};
 use regex::{Regex, RegexBuilder};
@@ -42,12 +43,12 @@ pub(super) enum SessionError {
 }
 
 /// Serves a client to its end.
-pub(super) async fn run(stream: TcpStream, door: Door) -> Result<(), SessionError> {
+pub(super) async fn run(stream: TcpStream, peer: Peer, door: Door) -> Result<(), SessionError> {
     let _ = stream.set_nodelay(true);
     let (reader, mut writer) = stream.into_split();
     let (records, mut waiting) = mpsc::channel::<Vec<u8>>(RECORDS_WAITING);
     let mut session =
-        Session { door, records, version: 0, authorised: false, streams: BTreeMap::new(), tasks: JoinSet::new() };
+        Session { door, peer, records, version: 0, authorised: false, streams: BTreeMap::new(), tasks: JoinSet::new() };
     let writing = async move {
         while let Some(record) = waiting.recv().await {
             match tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&record)).await {
@@ -70,6 +71,7 @@ pub(super) async fn run(stream: TcpStream, door: Door) -> Result<(), SessionErro
 
 struct Session {
     door: Door,
+    peer: Peer,
     records: Records,
     version: u64,
     authorised: bool,
@@ -170,6 +172,7 @@ impl Session {
             Request::Auth { key } => {
                 let fits = self.door.auth.as_ref().is_none_or(|auth| same(auth.as_bytes(), key.as_bytes()));
                 if !fits {
+                    tracing::debug!(peer = ?self.peer.origin, "an RPC client showed another key than --rpc-auth");
                     return Err("Invalid authentication token".to_owned());
                 }
                 self.authorised = true;

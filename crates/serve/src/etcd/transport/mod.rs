@@ -17,77 +17,73 @@ mod http2;
 mod routed;
 mod unary;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use futures_util::{Stream, StreamExt};
 use http::{Extensions, HeaderMap};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{codegen::Service, transport::server::Connected};
+use tonic::codegen::Service;
 
 use super::{
     Door,
+    authority::Mended,
     limits::{CONNECTIONS_MAX, FIRST_WORD_TIMEOUT, HEADERS_BYTES_MAX},
 };
+use crate::entrance::{Arrival, Entered, Entrance, while_good};
 use begun::Begun;
 
 /// Who may go the short way: the door as whoever sends these headers on this connection may use it. `None`: the routes
 /// decide, and answer.
-pub(super) type Short = Arc<dyn Fn(&Extensions, &HeaderMap) -> Option<Arc<Door>> + Send + Sync>;
+pub(crate) type Short = Arc<dyn Fn(&Extensions, &HeaderMap) -> Option<Arc<Door>> + Send + Sync>;
 
 /// The pause after a connection could not be taken, as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves connections until there are no more, or the future is dropped: then they end with it.
-pub(super) async fn serve<T>(mut incoming: impl Stream<Item = io::Result<T>> + Unpin, router: Router, short: Short)
-where
-    T: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
+/// Serves connections until the future is dropped: then they end with it.
+pub(crate) async fn serve(entrance: Entrance, router: Router, short: Short) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = async {
             // It is never closed.
             let permit = room.clone().acquire_owned().await;
-            (incoming.next().await, permit)
+            (entrance.next().await, permit)
         };
         let (accepted, permit) = tokio::select! {
             accepted = accepted => accepted,
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Some(Ok(io)) => {
+            Ok(arrival) => {
                 let (router, short) = (router.clone(), short.clone());
                 connections.spawn(async move {
-                    connection(io, router, short).await;
+                    connection(arrival, router, short).await;
                     drop(permit);
                 });
             }
-            Some(Err(error)) => {
-                tracing::warn!(%error, "a connection of an etcd client was not taken");
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not taken");
                 sleep(ACCEPT_PAUSE).await;
             }
-            None => return,
         }
     }
 }
 
-async fn connection<T>(io: T, router: Router, short: Short)
-where
-    T: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    let mut about = Extensions::new();
-    about.insert(io.connect_info());
-    // One that never says what it speaks has no more time than this.
-    let Ok(Ok((speaks_http2, io))) = timeout(FIRST_WORD_TIMEOUT, Begun::read(io)).await else { return };
+async fn connection(arrival: Arrival, router: Router, short: Short) {
+    let begin = async {
+        let Entered { stream, about, standing } = arrival.enter().await?;
+        let (speaks_http2, io) = Begun::read(Mended::new(stream)).await?;
+        std::io::Result::Ok((speaks_http2, io, about, standing))
+    };
+    // One that does not say who it is and what it speaks has no more time than this.
+    let Ok(Ok((speaks_http2, io, about, standing))) = timeout(FIRST_WORD_TIMEOUT, begin).await else { return };
     if speaks_http2 {
-        http2::serve(io, router, short, about).await;
+        while_good(standing, http2::serve(io, router, short, about)).await;
         return;
     }
     let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
@@ -97,5 +93,6 @@ where
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(FIRST_WORD_TIMEOUT).max_buf_size(HEADERS_BYTES_MAX);
     // How it ended matters to the client only, who knows.
-    let _ = server.serve_connection(TokioIo::new(io), service).await;
+    let serving = async { drop(server.serve_connection(TokioIo::new(io), service).await) };
+    while_good(standing, serving).await;
 }
