@@ -222,6 +222,12 @@ impl Cluster {
         ended.code().unwrap_or(-1)
     }
 
+    /// Waits for the agent's own end; how it ended.
+    pub fn agent_status(&mut self) -> std::process::ExitStatus {
+        let mut agent = self.agent.take().expect("an agent runs");
+        until("the agent ends", || agent.try_wait().expect("it is a child"))
+    }
+
     pub fn signal_agent(&self, name: &str) {
         signal(self.agent_pid(), name);
     }

@@ -228,6 +228,7 @@ impl Gossip {
             Input::Query(request) => self.on_ask(request),
             Input::Reply { id, payload } => self.on_reply(id, payload),
             Input::SetTags(tags) => self.on_set_tags(tags),
+            Input::SetKeys(ring) => self.on_set_keys(ring),
             Input::ForceLeave { name, prune } => self.on_force_leave(name, prune),
             Input::Keys { token, op, relay_factor } => self.on_keys(token, op, relay_factor),
             Input::ConnectionRefused { name } => self.on_connection_refused(&name),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::time::Time;
-use crate::wire::{Filter, Key, KeyringError, Tags};
+use crate::wire::{Filter, Key, Keyring, KeyringError, Tags};
 
 /// Names a stream (a TCP connection). The driver numbers those that it accepts, the machine those that it
 /// asks for; the two never meet.
@@ -137,6 +137,8 @@ pub enum Input {
     },
     /// Replace our tags.
     SetTags(Tags),
+    /// Replace the keys of this member, and of no other.
+    SetKeys(Keyring),
     /// Declare a failed member to have left.
     ForceLeave {
         /// Who.

@@ -4,7 +4,7 @@ use crate::event::{Event, KeyReport};
 use crate::gossip::Gossip;
 use crate::io::{CommandError, KeyOp, QueryRequest};
 use crate::query::Asker;
-use crate::wire::{Key, KeyReply, KeyRequest, KeyringError, Query};
+use crate::wire::{Key, KeyReply, KeyRequest, Keyring, KeyringError, Query};
 
 /// What is known of a change or listing of keys that runs.
 #[derive(Debug)]
@@ -65,6 +65,18 @@ impl Gossip {
         let report = KeyReport { nodes: self.alive_count(), ..KeyReport::default() };
         if let Err(error) = self.ask(request, Asker::Keys(KeyCount { token, report })) {
             self.reject(error);
+        }
+    }
+
+    pub(crate) fn on_set_keys(&mut self, ring: Keyring) {
+        match &mut self.config.envelope.keyring {
+            None => self.reject(CommandError::NoKeyring),
+            Some(own) if *own == ring => {}
+            Some(own) => {
+                *own = ring;
+                let keys = self.keys();
+                self.emit(Event::KeyringChanged { keys });
+            }
         }
     }
 

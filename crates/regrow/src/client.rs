@@ -1,12 +1,16 @@
 //! Speaks to an agent: over its Unix socket, or HTTP.
 
+use crate::config::Access;
 use crate::exit::{Code, Failure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use regrow_serve::wire::{Refusal, RefusalKind};
+use regrow_store::Secret;
+use regrow_store::tls::Tls;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::PathBuf;
@@ -18,6 +22,8 @@ use tokio::net::{TcpStream, UnixStream};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the head of an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where https is when nothing else is said.
+const HTTPS_PORT: u16 = 443;
 /// Longest line of a stream.
 const LINE_BYTES_MAX: usize = 8 << 20;
 
@@ -27,22 +33,45 @@ pub(crate) enum Client {
     /// By its socket.
     Unix(PathBuf),
     /// By `address:port`.
-    Http(String),
+    Tcp {
+        /// `HOST:PORT`.
+        address: String,
+        /// For https.
+        tls: Option<Tls>,
+        /// What to show there.
+        token: Option<Secret>,
+    },
 }
 
 impl Client {
     /// Finds the agent: `--agent` or `REGROW_AGENT`, else the socket of the data folder.
-    pub(crate) fn find(agent: Option<&str>, data: &std::path::Path) -> Result<Client, Failure> {
+    pub(crate) fn find(agent: Option<&str>, data: &std::path::Path, access: &Access) -> Result<Client, Failure> {
         let Some(url) = agent else { return Ok(Client::Unix(data.join("regrow.sock"))) };
         if let Some(path) = url.strip_prefix("unix:") {
             return Ok(Client::Unix(PathBuf::from(path)));
         }
-        match url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) {
-            Some(address) if !address.is_empty() && !address.contains('/') => Ok(Client::Http(address.to_owned())),
-            _ => Err(Failure::usage(format!(
-                "`{url}` is not an agent's URL: write it as http://127.0.0.1:8500 or unix:/var/lib/regrow/regrow.sock"
-            ))),
+        let (secure, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => (false, ""),
+        };
+        let address = rest.trim_end_matches('/');
+        if address.is_empty() || address.contains('/') {
+            return Err(Failure::usage(format!(
+                "`{url}` is not an agent's URL: write it as https://10.0.0.11:8500, http://127.0.0.1:8500 or \
+                 unix:/var/lib/regrow/regrow.sock"
+            )));
         }
+        let access = access.clone().or_of(data);
+        let (tls, token) = (secure.then(|| access.tls()), access.token()?);
+        if token.is_some() && !secure {
+            return Err(Failure::usage(format!("a token is not sent without TLS: say https:// instead of `{url}`")));
+        }
+        if let Some(tls) = &tls {
+            // Now, so that what is wrong with the files is told before anything is asked.
+            tls.config(&[]).map_err(Failure::usage)?;
+        }
+        Ok(Client::Tcp { address: address.to_owned(), tls, token })
     }
 
     /// A GET whose answer is one JSON value.
@@ -111,8 +140,14 @@ impl Client {
                     let stream = UnixStream::connect(socket).await.map_err(|error| self.unreachable(&error))?;
                     self.exchange(stream, method, path, body).await
                 }
-                Client::Http(address) => {
+                Client::Tcp { address, tls: None, .. } => {
                     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
+                    let stream = connecting.await.map_err(slow)?.map_err(|error| self.unreachable(&error))?;
+                    self.exchange(stream, method, path, body).await
+                }
+                Client::Tcp { address, tls: Some(tls), .. } => {
+                    let (host, port) = host_and_port(address)?;
+                    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, tls.connect(host, port, &[b"http/1.1"]));
                     let stream = connecting.await.map_err(slow)?.map_err(|error| self.unreachable(&error))?;
                     self.exchange(stream, method, path, body).await
                 }
@@ -147,13 +182,17 @@ impl Client {
         tokio::spawn(connection);
         let host = match self {
             Client::Unix(_) => "localhost",
-            Client::Http(address) => address,
+            Client::Tcp { address, .. } => address,
         };
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", host)
-            .header("content-type", "application/json")
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", host).header("content-type", "application/json");
+        if let Client::Tcp { token: Some(token), .. } = self {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+                .map_err(|_| Failure::usage("the token has characters that no token has"))?;
+            value.set_sensitive(true);
+            request = request.header("authorization", value);
+        }
+        let request = request
             .body(Full::new(body))
             .map_err(|error| Failure::usage(format!("`{path}` makes no request: {error}")))?;
         sender.send_request(request).await.map_err(|error| self.broken(&error))
@@ -162,7 +201,8 @@ impl Client {
     fn place(&self) -> String {
         match self {
             Client::Unix(socket) => format!("the agent at {}", socket.display()),
-            Client::Http(address) => format!("the agent at http://{address}"),
+            Client::Tcp { address, tls: None, .. } => format!("the agent at http://{address}"),
+            Client::Tcp { address, .. } => format!("the agent at https://{address}"),
         }
     }
 
@@ -179,5 +219,16 @@ impl Client {
 
     fn broken(&self, error: &impl std::fmt::Display) -> Failure {
         Failure::new(Code::Unreachable, format!("the connection to {} broke: {error}", self.place()))
+    }
+}
+
+/// The parts of `HOST:PORT`, `[IPv6]:PORT` or `HOST`.
+fn host_and_port(address: &str) -> Result<(&str, u16), Failure> {
+    match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => match port.parse() {
+            Ok(port) => Ok((host, port)),
+            Err(_) => Err(Failure::usage(format!("`{address}` is not HOST:PORT"))),
+        },
+        _ => Ok((address, HTTPS_PORT)),
     }
 }

@@ -1,6 +1,7 @@
 //! The agent's settings: flag over variable over file.
 
 use crate::exit::Failure;
+use crate::keys::Folder;
 use crate::runtime::gossip::{self, GossipFlags, GossipSettings};
 use clap::Args;
 use regrow_model::Name;
@@ -96,17 +97,39 @@ pub(crate) enum Door {
 }
 
 impl Door {
-    /// Where it is to be opened, unless that would let other machines in.
-    fn open(self, name: &str, flag: &str, insecure: bool) -> Result<Option<SocketAddr>, Failure> {
+    /// Where it is to be opened, unless that would let other machines in without credentials.
+    fn open(self, name: &str, flag: &str, guard: &Guarded) -> Result<Option<SocketAddr>, Failure> {
         match self {
-            Door::At(address) if !address.ip().is_loopback() && !insecure => Err(Failure::usage(format!(
-                "the {name} door at {address} would be open to other machines, and it asks for no credentials yet\n  \
-                 listen on loopback, as {flag} 127.0.0.1:{}, or say --insecure if the network around is yours alone",
+            Door::At(address) if !address.ip().is_loopback() && !guard.is_enough() => Err(Failure::usage(format!(
+                "the {name} door at {address} would be open to other machines without credentials: there are no \
+                 keys\n  {}\n  or listen on loopback, as {flag} 127.0.0.1:{}, or say --insecure if the network around \
+                 is yours alone",
+                guard.fix(address.ip()),
                 address.port()
             ))),
             Door::At(address) => Ok(Some(address)),
             Door::Off => Ok(None),
         }
+    }
+}
+
+/// What stands between the doors and other machines.
+pub(crate) struct Guarded {
+    pub(crate) data: PathBuf,
+    node: Name,
+    keyed: bool,
+    pub(crate) insecure: bool,
+}
+
+impl Guarded {
+    fn is_enough(&self) -> bool {
+        self.keyed || self.insecure
+    }
+
+    /// The command that makes it so.
+    pub(crate) fn fix(&self, address: IpAddr) -> String {
+        let reached = if address.is_unspecified() { host() } else { address.to_string() };
+        format!("regrow init --data {} --node {} --address {reached}", self.data.display(), self.node)
     }
 }
 
@@ -156,30 +179,49 @@ impl TryFrom<String> for Endpoints {
 #[serde(default, rename_all = "kebab-case")]
 pub(crate) struct Access {
     /// PEM file of the CA that https endpoints must come from
-    #[arg(long, env = "REGROW_TLS_CA", value_name = "FILE")]
+    #[arg(long, env = "REGROW_TLS_CA", value_name = "FILE", global = true)]
     pub(crate) tls_ca: Option<PathBuf>,
     /// PEM file of the certificate to show there
-    #[arg(long, env = "REGROW_TLS_CERT", value_name = "FILE")]
+    #[arg(long, env = "REGROW_TLS_CERT", value_name = "FILE", global = true)]
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file of its key
-    #[arg(long, env = "REGROW_TLS_KEY", value_name = "FILE")]
+    #[arg(long, env = "REGROW_TLS_KEY", value_name = "FILE", global = true)]
     pub(crate) tls_key: Option<PathBuf>,
     /// File with the token to show there
-    #[arg(long, env = "REGROW_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "REGROW_TOKEN_FILE", value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
 }
 
 impl Access {
     /// A store elsewhere. `flag`: where its endpoints were named.
     pub(crate) fn open(&self, endpoints: &Endpoints, flag: &str) -> Result<Remote, Failure> {
+        // A token is for https, and refused for anything else; certificates do not come into play there.
+        let options = RemoteOptions { tls: self.tls(), token: self.token()? };
+        Remote::with_options(&endpoints.0, &options).map_err(|error| Failure::usage(format!("{flag}: {error}")))
+    }
+
+    /// What is not said here is that of the keys of a data folder, if it has some.
+    pub(crate) fn or_of(mut self, data: &Path) -> Access {
+        let Some(folder) = Folder::found(data).filter(|_| self.tls_ca.is_none()) else { return self };
+        let tls = folder.tls();
+        self.tls_ca = tls.ca;
+        if self.tls_cert.is_none() && self.tls_key.is_none() && self.token_file.is_none() {
+            (self.tls_cert, self.tls_key) = (tls.cert, tls.key);
+        }
+        self
+    }
+
+    /// The files for TLS.
+    pub(crate) fn tls(&self) -> Tls {
+        Tls { ca: self.tls_ca.clone(), cert: self.tls_cert.clone(), key: self.tls_key.clone() }
+    }
+
+    /// The token, if one is named.
+    pub(crate) fn token(&self) -> Result<Option<Secret>, Failure> {
         let read = |path: &PathBuf| {
             Secret::read(path).map_err(|error| Failure::usage(format!("--token-file {}: {error}", path.display())))
         };
-        let options = RemoteOptions {
-            tls: Tls { ca: self.tls_ca.clone(), cert: self.tls_cert.clone(), key: self.tls_key.clone() },
-            token: self.token_file.as_ref().map(read).transpose()?,
-        };
-        Remote::with_options(&endpoints.0, &options).map_err(|error| Failure::usage(format!("{flag}: {error}")))
+        self.token_file.as_ref().map(read).transpose()
     }
 
     /// What is not said here is taken from there.
@@ -208,6 +250,8 @@ pub(crate) struct Settings {
     pub(crate) gossip: Option<GossipSettings>,
     pub(crate) rpc: Option<SocketAddr>,
     pub(crate) rpc_auth: Option<String>,
+    /// `None`: nobody is asked for credentials.
+    pub(crate) keys: Option<Folder>,
 }
 
 impl Flags {
@@ -217,10 +261,13 @@ impl Flags {
             Some(path) => read(path)?,
             None => Flags::default(),
         };
+        let node = node_name(self.node.or(file.node).as_deref())?;
+        let keys = Folder::found(&data);
         let insecure = self.insecure || file.insecure;
-        let http = self.http.or(file.http).unwrap_or(Door::At(HTTP_DEFAULT)).open("HTTP", "--http", insecure)?;
+        let guard = &Guarded { data: data.clone(), node: node.clone(), keyed: keys.is_some(), insecure };
+        let http = self.http.or(file.http).unwrap_or(Door::At(HTTP_DEFAULT)).open("HTTP", "--http", guard)?;
         let etcd_legacy =
-            self.etcd_legacy.or(file.etcd_legacy).unwrap_or(Door::Off).open("etcd", "--etcd-legacy", insecure)?;
+            self.etcd_legacy.or(file.etcd_legacy).unwrap_or(Door::Off).open("etcd", "--etcd-legacy", guard)?;
         if file.server && file.store.is_some() {
             return Err(Failure::usage(
                 "the settings have both `server` and `store`: host the store here, or elsewhere",
@@ -230,12 +277,8 @@ impl Flags {
         let store = self.store.or(file.store).filter(|_| !hosted);
         // The store's own door is where its clients go.
         let etcd = if store.is_some() { Door::Off } else { Door::At(ETCD_DEFAULT) };
-        let etcd = self.etcd.or(file.etcd).unwrap_or(etcd).open("etcd", "--etcd", insecure)?;
-        let access = self.access.or(file.access);
-        let node = match self.node.or(file.node) {
-            Some(name) => Name::new(&name).map_err(|error| Failure::usage(format!("--node: {error}")))?,
-            None => host_name(),
-        };
+        let etcd = self.etcd.or(file.etcd).unwrap_or(etcd).open("etcd", "--etcd", guard)?;
+        let access = self.access.or(file.access).or_of(&data);
         let address = self.address.or(file.address).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let gossip = match self.gossip.or(file.gossip).unwrap_or(Door::At(gossip::DEFAULT)) {
             Door::Off => None,
@@ -248,13 +291,19 @@ impl Flags {
                     encrypt: self.encrypt.or(file.encrypt),
                     handlers: either(self.event_handler, file.event_handler),
                 };
-                Some(said.settle(at, &data, insecure)?)
+                Some(said.settle(at, guard)?)
             }
         };
         let rpc_auth = self.rpc_auth.or(file.rpc_auth);
         let rpc = self.rpc.or(file.rpc).unwrap_or(Door::At(RPC_DEFAULT));
-        let rpc = rpc.open("RPC", "--rpc", insecure || rpc_auth.is_some())?.filter(|_| gossip.is_some());
-        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store, access, gossip, rpc, rpc_auth })
+        let guard = &Guarded {
+            insecure: insecure || rpc_auth.is_some(),
+            keyed: keys.is_some(),
+            data: data.clone(),
+            node: node.clone(),
+        };
+        let rpc = rpc.open("RPC", "--rpc", guard)?.filter(|_| gossip.is_some());
+        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store, access, gossip, rpc, rpc_auth, keys })
     }
 }
 
@@ -264,10 +313,21 @@ fn read(path: &Path) -> Result<Flags, Failure> {
     serde_saphyr::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
+/// This node's name: the one given, else the host's.
+pub(crate) fn node_name(given: Option<&str>) -> Result<Name, Failure> {
+    match given {
+        Some(name) => Name::new(name).map_err(|error| Failure::usage(format!("--node: {error}"))),
+        None => Ok(host_name()),
+    }
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().to_lowercase()
+}
+
 /// The host's name up to its first dot, as far as it makes a name.
 fn host_name() -> Name {
-    let system = rustix::system::uname();
-    let host = system.nodename().to_string_lossy().to_lowercase();
+    let host = host();
     let label: String = host.split('.').next().unwrap_or("").chars().take(63).collect();
     let clean: String =
         label.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' { c } else { '-' }).collect();

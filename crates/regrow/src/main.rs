@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod config;
 mod exit;
+mod keys;
 mod pages;
 mod reach;
 mod runtime;

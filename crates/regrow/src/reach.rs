@@ -4,12 +4,13 @@ use crate::config::{Access, Endpoints, data_folder};
 use crate::exit::{Code, Failure};
 use clap::Args;
 use regrow_store::{Error, Remote};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Which store a command is about.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Reach {
-    /// The store, as http://IP:PORT[,…]. Default: that of the agent whose data folder it is
+    /// The store, as https://IP:PORT[,…]. Default: that of the agent whose data folder it is
     #[arg(long, env = "REGROW_STORE", value_name = "URL[,URL]")]
     pub(crate) store: Option<Endpoints>,
     #[command(flatten)]
@@ -19,11 +20,12 @@ pub(crate) struct Reach {
 impl Reach {
     /// The store: `--store`, else what the agent of the data folder says in its `doors.json`.
     pub(crate) fn open(&self, data: Option<&Path>) -> Result<Remote, Failure> {
+        let data = data_folder(data, false);
         let endpoints = match &self.store {
             Some(endpoints) => endpoints.clone(),
-            None => told(&data_folder(data, false))?,
+            None => told(&data)?,
         };
-        self.access.open(&endpoints, "--store")
+        self.access.clone().or_of(&data).open(&endpoints, "--store")
     }
 }
 
@@ -39,12 +41,21 @@ fn told(data: &Path) -> Result<Endpoints, Failure> {
         serde_json::from_slice(&text).map_err(|error| missing(&format!("{}: {error}", path.display())))?;
     if let Some(door) = doors["etcd"].as_str() {
         let scheme = if doors["tls"] == true { "https" } else { "http" };
-        return Ok(Endpoints(vec![format!("{scheme}://{door}")]));
+        return Ok(Endpoints(vec![format!("{scheme}://{}", near(door))]));
     }
     let elsewhere = doors["store"].as_array().map(|all| all.iter().filter_map(|url| url.as_str()));
     match elsewhere {
         Some(urls) => Ok(Endpoints(urls.map(str::to_owned).collect())),
         None => Err(missing(&format!("the agent of {} has its etcd door shut", data.display()))),
+    }
+}
+
+/// A door as this machine reaches it: one that listens everywhere is at home too.
+fn near(door: &str) -> String {
+    match door.parse::<SocketAddr>() {
+        Ok(SocketAddr::V4(at)) if at.ip().is_unspecified() => format!("127.0.0.1:{}", at.port()),
+        Ok(SocketAddr::V6(at)) if at.ip().is_unspecified() => format!("[::1]:{}", at.port()),
+        _ => door.to_owned(),
     }
 }
 

@@ -10,7 +10,9 @@ mod exec;
 mod explain;
 mod gossip;
 mod group;
+mod init;
 mod join;
+mod key;
 mod kv;
 mod logs;
 mod members;
@@ -28,7 +30,7 @@ mod template;
 mod up;
 
 use crate::client::Client;
-use crate::config::data_folder;
+use crate::config::{Access, data_folder};
 use crate::exit::{Failure, report};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -53,14 +55,16 @@ pub(crate) struct Target {
     /// The data folder. Default: ./.regrow, or /var/lib/regrow where that is not there
     #[arg(long, env = "REGROW_DATA", value_name = "DIR", global = true)]
     pub(crate) data: Option<PathBuf>,
-    /// The agent to speak to, as http://127.0.0.1:8500 or unix:PATH. Default: the socket in the data folder
+    /// The agent to speak to, as https://10.0.0.11:8500, http://127.0.0.1:8500 or unix:PATH. Default: the socket in the data folder
     #[arg(long, env = "REGROW_AGENT", value_name = "URL", global = true)]
     pub(crate) agent: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: Access,
 }
 
 impl Target {
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Client::find(self.agent.as_deref(), &data_folder(self.data.as_deref(), false))
+        Client::find(self.agent.as_deref(), &data_folder(self.data.as_deref(), false), &self.access)
     }
 }
 
@@ -92,6 +96,8 @@ enum Command {
     Rtt(rtt::Rtt),
     Tags(tags::Tags),
     Gossip(gossip::Gossip),
+    Init(init::Init),
+    Key(key::Key),
     Monitor(monitor::Monitor),
     Redis(Box<redis::Redis>),
     Schema(schema::Schema),
@@ -155,6 +161,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Rtt(command) => command.run(&target).await,
         Command::Tags(command) => command.run(&target).await,
         Command::Gossip(command) => command.run(&target).await,
+        Command::Init(command) => command.run(&target),
+        Command::Key(command) => command.run(&target),
         Command::Monitor(command) => command.run(&target).await,
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(&mut <Cli as clap::CommandFactory>::command()),

@@ -2,8 +2,9 @@
 
 use crate::config::Settings;
 use crate::exit::Failure;
+use regrow_serve::access::Keys;
 use regrow_serve::membership::{self, Membership};
-use regrow_serve::{Agent, api, etcd, serf};
+use regrow_serve::{Agent, Entrance, api, etcd, serf};
 use regrow_store::Store;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -21,6 +22,7 @@ pub(super) struct Doors {
     http: Option<TcpListener>,
     /// The etcd door's listeners: its own, and the one of etcd 2.
     etcd: Vec<TcpListener>,
+    keys: Option<Keys>,
     identity: etcd::Identity,
     rpc: Option<(TcpListener, Option<Arc<str>>)>,
     socket: PathBuf,
@@ -30,7 +32,12 @@ pub(super) struct Doors {
 impl Doors {
     /// Binds the Unix socket in the data folder and, where wanted, the HTTP and the etcd doors; writes `doors.json`,
     /// which also says where a store elsewhere is.
-    pub(super) async fn bind(data: &Path, settings: &Settings, gossip: Option<SocketAddr>) -> Result<Doors, Failure> {
+    pub(super) async fn bind(
+        data: &Path,
+        settings: &Settings,
+        keys: Option<Keys>,
+        gossip: Option<SocketAddr>,
+    ) -> Result<Doors, Failure> {
         let socket = data.join("regrow.sock");
         if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(Failure::failed(format!(
@@ -48,6 +55,10 @@ impl Doors {
         let unix = UnixListener::bind(&socket).map_err(refuse)?;
         std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).map_err(refuse)?;
         let mut doors = serde_json::Map::new();
+        if keys.is_some() {
+            doors.insert("tls".into(), true.into());
+        }
+        let scheme = if keys.is_some() { "https" } else { "http" };
         let http = match settings.http {
             None => None,
             Some(address) => {
@@ -63,7 +74,9 @@ impl Doors {
             let Some(address) = address else { continue };
             let (listener, address) = listen("etcd", flag, address).await?;
             doors.insert(door.into(), address.to_string().into());
-            urls.push(format!("http://{address}"));
+            // What listens everywhere is told by the address that others know.
+            let ip = if address.ip().is_unspecified() { settings.address } else { address.ip() };
+            urls.push(format!("{scheme}://{}", SocketAddr::new(ip, address.port())));
             etcd.push(listener);
         }
         let identity = etcd::Identity::new(settings.node.as_str(), urls);
@@ -75,6 +88,11 @@ impl Doors {
             Some(address) => {
                 let (listener, address) = listen("RPC", "--rpc", address).await?;
                 doors.insert("rpc".into(), address.to_string().into());
+                if keys.is_some() && !address.ip().is_loopback() {
+                    tracing::warn!(
+                        "Serf's RPC at {address} has no encryption: who is on the way can read what is sent"
+                    );
+                }
                 Some((listener, settings.rpc_auth.as_deref().map(Arc::from)))
             }
         };
@@ -85,7 +103,7 @@ impl Doors {
         let path = data.join("doors.json");
         std::fs::write(&path, format!("{doors}\n"))
             .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
-        Ok(Doors { unix: Some(unix), http, etcd, identity, rpc, socket, serving: JoinSet::new() })
+        Ok(Doors { unix: Some(unix), http, etcd, keys, identity, rpc, socket, serving: JoinSet::new() })
     }
 
     /// Begins to serve.
@@ -104,12 +122,14 @@ impl Doors {
             self.serving.spawn(api::serve(listener, router.clone()));
         }
         if let Some(listener) = self.http.take() {
-            self.serving.spawn(api::serve(listener, router));
+            let entrance = Entrance::sealed(listener, self.keys.clone());
+            self.serving.spawn(api::serve(entrance, router));
         }
         let door = etcd::Door::new(store, self.identity.clone());
         for listener in self.etcd.drain(..) {
             let door = door.clone();
-            self.serving.spawn(etcd::serve(listener, door));
+            let entrance = Entrance::sealed(listener, self.keys.clone());
+            self.serving.spawn(etcd::serve(entrance, door));
         }
         self
     }

@@ -11,8 +11,10 @@ mod folder;
 mod follower;
 pub(crate) mod gossip;
 pub(crate) mod handlers;
+mod locksmith;
 mod logging;
 mod logs;
+mod revocation;
 mod shelf;
 mod stage;
 mod tenure;
@@ -23,6 +25,7 @@ pub(crate) use clock::{now, text as clock_text};
 use crate::config::Settings;
 use crate::exit::{Code, Failure};
 use driver::{Driver, INBOX, Message, SEEN};
+use locksmith::Locksmith;
 use regrow_control::reconcile::{Input, Reconciler};
 use regrow_effects::{ShimCommand, World};
 use regrow_model::observed::Node;
@@ -36,7 +39,7 @@ use std::time::Duration;
 use tenure::{Tenure, TenureError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Regrow's own program, also when its file was replaced by an upgrade meanwhile (proc(5)).
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -57,6 +60,8 @@ pub(crate) struct Runtime {
     store: Arc<dyn Store>,
     lease: Lease,
     club: Option<gossip::Club>,
+    /// What looks after the keys; ends with it.
+    keepers: JoinSet<()>,
 }
 
 /// How an agent ended.
@@ -80,13 +85,20 @@ impl Runtime {
         let world = World::open(&data, shim, seen_sender).map_err(Failure::failed)?;
         let prepared = settings.gossip.clone().map(gossip::prepare).transpose()?;
         let gossip_at = prepared.as_ref().map(gossip::Prepared::address);
-        let doors = doors::Doors::bind(&data, &settings, gossip_at).await?;
+        let locksmith = settings.keys.clone().map(Locksmith::open).transpose()?;
+        let keys = locksmith.as_ref().map(Locksmith::keys);
+        let doors = doors::Doors::bind(&data, &settings, keys, gossip_at).await?;
         let record =
             Node { address: settings.address.to_string(), version: env!("CARGO_PKG_VERSION").to_owned(), since: now() };
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let club = prepared.map(|prepared| prepared.start(settings.node.as_str(), &data)).transpose()?;
+        let mut keepers = JoinSet::new();
+        if let (Some(locksmith), Some(folder)) = (locksmith, settings.keys.clone()) {
+            keepers.spawn(locksmith.run(club.clone()));
+            keepers.spawn(revocation::run(folder, store.clone()));
+        }
         let lease = Lease::default();
         let node = settings.node.clone();
         let mut tenure = Tenure::new(store.clone(), node.clone(), folder.id(), record.clone(), lease.clone());
@@ -117,7 +129,7 @@ impl Runtime {
         });
         let membership = club.clone().map(|club| Arc::new(club) as Arc<dyn Membership>);
         let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership);
-        Ok(Runtime { handle, inbox, driver, doors, store, lease, club })
+        Ok(Runtime { handle, inbox, driver, doors, store, lease, club, keepers })
     }
 
     /// What doors and commands speak to.
@@ -151,6 +163,7 @@ impl Runtime {
             }
         };
         self.doors.close();
+        drop(self.keepers);
         Tenure::end(&*self.store, &self.lease).await;
         if let Some(club) = &self.club {
             club.stop().await;

@@ -11,17 +11,21 @@ use std::{
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    client::WebPkiServerVerifier,
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::codegen::{Service, http::Uri};
 
+/// What was revoked, beside the CA's file.
+const REVOKED: &str = "ca.crl";
+
 /// The files that a client needs for TLS. They are read for each connection, so whoever replaces them needs no restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file of the certificate authorities that the other side's certificate must come from. The system's own are
-    /// not believed unless their file is named here.
+    /// not believed unless their file is named here. A file `ca.crl` beside it says what they have revoked.
     pub ca: Option<PathBuf>,
     /// PEM file of this side's certificate, with those between it and the CA.
     pub cert: Option<PathBuf>,
@@ -66,10 +70,16 @@ impl Tls {
             roots.add(root).map_err(|error| TlsError::file(ca, error))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .with_crls(revoked(&ca.with_file_name(REVOKED))?)
+            .only_check_end_entity_revocation()
+            .allow_unknown_revocation_status()
+            .build()
+            .map_err(|error| TlsError::file(ca, error))?;
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::file(ca, error))?
-            .with_root_certificates(roots);
+            .with_webpki_verifier(verifier);
         let mut config = match (&self.cert, &self.key) {
             (None, None) => config.with_no_client_auth(),
             (Some(cert), Some(key)) => config
@@ -113,6 +123,15 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     }
 }
 
+/// The lists of a PEM file, if it is there.
+fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let read = CertificateRevocationListDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    read.map_err(|error| TlsError::file(path, error))
+}
+
 /// The key of a PEM file.
 ///
 /// # Errors
@@ -127,19 +146,20 @@ pub fn hint(error: &io::Error) -> Option<&'static str> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
     Some(match error {
         Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            "its certificate is not of the CA that --tls-ca names; take the ca.crt of that cluster"
+            "its certificate is not of the CA that --tls-ca names; take the keys/ca.pem of that cluster"
         }
         Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            "its certificate has expired; on that machine: regrow init --renew"
+            "its certificate has expired; where its CA is: regrow key rotate node"
         }
+        Error::InvalidCertificate(Certificate::Revoked) => "its certificate was revoked; where its CA is: regrow key",
         Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
-            "its certificate is for other names; on that machine: regrow init --renew --address NAME"
+            "its certificate is for other names; where its CA is: regrow key rotate node --address NAME"
         }
         Error::InvalidMessage(_) => "there is no TLS on that port; say http:// if that is meant",
         Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::DecryptError) => {
-            "it does not believe the CA of our certificate; take one that was issued there with regrow cert issue"
+            "it does not believe the CA of our certificate; take one that was signed there with regrow key client"
         }
-        Error::AlertReceived(Alert::CertificateExpired) => "our certificate has expired; issue another",
+        Error::AlertReceived(Alert::CertificateExpired) => "our certificate has expired; where its CA is: regrow key",
         _ => return None,
     })
 }

@@ -10,7 +10,7 @@ use crate::runtime::handlers;
 use regrow_gossip::{Config, Coordinate, Event, Gossip, Input, KeyOp, KeyReport, QueryRequest};
 use regrow_serve::BoxFuture;
 use regrow_serve::membership::{HAPPENINGS_KEPT, Happening, Joining, Membership, MembershipError, QueryAnswer, Roll};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,6 +26,8 @@ pub(crate) struct Club {
     happenings: broadcast::Sender<Arc<Happening>>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     trail: Trail,
+    /// Where its keys are, if it has some.
+    key_file: Option<PathBuf>,
 }
 
 pub(super) fn start(name: &str, data: &Path, bound: Bound, settings: GossipSettings) -> Result<Club, Failure> {
@@ -36,6 +38,7 @@ pub(super) fn start(name: &str, data: &Path, bound: Bound, settings: GossipSetti
     config.tags = settings.tags;
     let (ring, key_file) = settings.keys.unzip();
     config.envelope.keyring = ring;
+    let keys_from = key_file.clone();
     // Seeds that are addresses are the machine's own; names are looked up again each time.
     config.seeds = settings.join.iter().filter_map(|seed| seed.parse().ok()).collect();
     let (asks, asked) = mpsc::channel(ASKS);
@@ -57,7 +60,7 @@ pub(super) fn start(name: &str, data: &Path, bound: Bound, settings: GossipSetti
         Ok(Err(why)) => return Err(refuse(why)),
         Err(_) => return Err(refuse("its thread has ended".to_owned())),
     }
-    let club = Club { asks, happenings, thread: Arc::new(Mutex::new(Some(thread))), trail };
+    let club = Club { asks, happenings, thread: Arc::new(Mutex::new(Some(thread))), trail, key_file: keys_from };
     inbox.run(club.clone());
     if !settings.join.is_empty() {
         tokio::spawn(keep_joining(club.clone(), settings.join));
@@ -83,6 +86,13 @@ impl Club {
     /// What became of each member, and why.
     pub(crate) fn trail(&self) -> Trail {
         self.trail.clone()
+    }
+
+    /// Takes the keys of its file, if they are others than before. `Err`: a sentence, and nothing has changed.
+    pub(crate) async fn rekey(&self) -> Result<(), String> {
+        let Some(file) = &self.key_file else { return Ok(()) };
+        let ring = super::keys::read(file).map_err(|failure| failure.message)?;
+        self.command(Input::SetKeys(ring)).await.map_err(|error| error.to_string())
     }
 
     /// Ends the threads, without a leave; returns when all is on disk.

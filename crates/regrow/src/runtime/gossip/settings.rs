@@ -1,6 +1,7 @@
 //! The settings of gossip: from flags, variables and the file.
 
 use super::{address, keys};
+use crate::config::Guarded;
 use crate::exit::Failure;
 use crate::runtime::handlers::Handler;
 use regrow_gossip::wire::{Keyring, Tags};
@@ -38,25 +39,20 @@ pub(crate) struct GossipSettings {
 }
 
 impl GossipFlags {
-    /// Checks what was said. `data`: where `keys/gossip.key` is looked for.
-    pub(crate) fn settle(
-        self,
-        bind: SocketAddr,
-        data: &std::path::Path,
-        insecure: bool,
-    ) -> Result<GossipSettings, Failure> {
+    /// Checks what was said. `keys/gossip.key` is looked for in the data folder.
+    pub(crate) fn settle(self, bind: SocketAddr, guard: &Guarded) -> Result<GossipSettings, Failure> {
         let keys = match &self.encrypt {
             Some(file) => Some((keys::read(file)?, file.clone())),
             None => {
-                let file = data.join("keys/gossip.key");
+                let file = guard.data.join("keys/gossip.key");
                 if file.exists() { Some((keys::read(&file)?, file)) } else { None }
             }
         };
-        if !bind.ip().is_loopback() && keys.is_none() && !insecure {
+        if !bind.ip().is_loopback() && keys.is_none() && !guard.insecure {
             return Err(Failure::usage(format!(
-                "gossip at {bind} would take anybody for a member: there is no key\n  `regrow init` makes one in {}, \
-                 --encrypt names another file; or say --insecure if the network around is yours alone",
-                data.join("keys/gossip.key").display()
+                "gossip at {bind} would take anybody for a member: there is no key\n  {}\n  or --encrypt FILE with a \
+                 key of your own; or say --insecure if the network around is yours alone",
+                guard.fix(bind.ip())
             )));
         }
         let mut tags = Tags::new();
