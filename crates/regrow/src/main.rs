@@ -7,6 +7,7 @@ mod config;
 mod exit;
 mod keys;
 mod pages;
+mod progress;
 mod reach;
 mod runtime;
 

@@ -17,6 +17,7 @@
 //!
 //! How the engine is built, and why: `docs/design/0002-store-engine.md`.
 
+pub mod backup;
 mod check;
 pub mod clock;
 pub mod disk;
@@ -43,7 +44,7 @@ pub use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse, LeasesResponse,
 };
-pub use remote::{Remote, RemoteOptions, Secret, tls};
+pub use remote::{Member, MemberStatus, Remote, RemoteOptions, Secret, tls};
 pub use request::{
     CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, KeyValue,
     PutRequest, PutResponse, RangeRequest, RangeResponse, SortOrder, SortTarget, Status,

@@ -25,6 +25,7 @@ mod rtt;
 mod schema;
 mod service;
 mod status;
+mod store;
 mod tags;
 mod template;
 mod up;
@@ -86,6 +87,7 @@ enum Command {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Kv(Box<kv::Kv>),
+    Store(Box<store::Store>),
     Members(members::Members),
     Join(join::Join),
     Leave(join::Leave),
@@ -151,6 +153,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Pause(command) => command.run(&target).await,
         Command::Resume(command) => command.run(&target).await,
         Command::Kv(command) => command.run(&target).await,
+        Command::Store(command) => command.run(&target).await,
         Command::Members(command) => command.run(&target).await,
         Command::Join(command) => command.run(&target).await,
         Command::Leave(command) => command.run(&target).await,

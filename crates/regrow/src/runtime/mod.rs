@@ -51,6 +51,9 @@ const TXN_OPS_MAX: usize = 8 * regrow_model::limits::OBJECTS_MAX;
 /// How often an agent that starts asks for a store that is not there.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often an agent that hosts its store asks for a name that was taken before: for longer than such a claim lasts.
+const CLAIM_LOOKS: u32 = 15;
+
 /// Everything of one agent, started.
 pub(crate) struct Runtime {
     handle: Handle,
@@ -102,7 +105,7 @@ impl Runtime {
         let lease = Lease::default();
         let node = settings.node.clone();
         let mut tenure = Tenure::new(store.clone(), node.clone(), folder.id(), record.clone(), lease.clone());
-        let lead = place(&mut tenure).await?;
+        let lead = place(&mut tenure, settings.store.is_none()).await?;
         let mut reconciler = Reconciler::new(node.clone(), record, environment);
         let shelf = Shelf::new(store.clone(), lease.clone(), &node, ops_max);
         shelf.recover().await.map_err(unavailable)?;
@@ -183,9 +186,11 @@ fn store(data: &Path, settings: &Settings) -> Result<(Arc<dyn Store>, usize), Fa
     Ok((Arc::new(engine), TXN_OPS_MAX))
 }
 
-/// Takes the agent's place, as soon as the store is there.
-async fn place(tenure: &mut Tenure) -> Result<Option<regrow_model::Revision>, Failure> {
+/// Takes the agent's place, as soon as the store is there. `hosted`: nobody else reaches the store yet, so whoever has the
+/// name there, as in one restored from a copy, can only have left it; its claim ends soon.
+async fn place(tenure: &mut Tenure, hosted: bool) -> Result<Option<regrow_model::Revision>, Failure> {
     let mut told = false;
+    let mut claims = if hosted { CLAIM_LOOKS } else { 0 };
     loop {
         match tenure.begin().await {
             Ok(lead) => return Ok(lead),
@@ -197,6 +202,13 @@ async fn place(tenure: &mut Tenure) -> Result<Option<regrow_model::Revision>, Fa
                 tokio::time::sleep(STORE_PAUSE).await;
             }
             Err(TenureError::Store(error)) => return Err(unavailable(error)),
+            Err(TenureError::NameTaken(name)) if claims > 0 => {
+                if claims == CLAIM_LOOKS {
+                    tracing::warn!("waiting for an earlier claim to the name `{name}` in this store to end");
+                }
+                claims -= 1;
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
             Err(error @ TenureError::NameTaken(_)) => return Err(Failure::new(Code::Refused, error)),
         }
     }

@@ -83,6 +83,7 @@ impl Tenure {
         self.lease.set(granted.id);
         let name = format!("{AGENTS}{}", self.node);
         if self.take(&name, false).await?.is_none() {
+            Tenure::end(&*self.store, &self.lease).await;
             return Err(TenureError::NameTaken(self.node.clone()));
         }
         self.lead = self.take(LEADER, true).await?;

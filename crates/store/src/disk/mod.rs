@@ -6,6 +6,7 @@ pub mod sim;
 
 use std::{any::Any, io, sync::Arc};
 
+pub(crate) use real::LOCK;
 pub use real::RealDisk;
 
 /// A flat folder of files.

@@ -12,7 +12,7 @@ use std::{
 use super::{Disk, DiskFile};
 
 /// Name of the file that is locked while the folder is in use; it holds the process id.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// A folder of the machine's file system.
 #[derive(Debug)]

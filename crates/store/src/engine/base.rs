@@ -14,12 +14,12 @@ use super::{
     shared::Shared,
     signal::{lock, read, write},
 };
-use crate::{Error, KeyValue, Result, limits::SCAN_KEYS};
+use crate::{Error, KeyValue, Result, disk::Disk, limits::SCAN_KEYS};
 
 pub(crate) const BASE_MAGIC: [u8; 8] = *b"REGROWB1";
 const TEMPORARY: &str = "base.tmp";
 /// Bytes of a frame.
-const FRAME_BYTES: usize = 256 * 1024;
+pub(super) const FRAME_BYTES: usize = 256 * 1024;
 /// Bytes written between syncs, so that the writer's own syncs find a short queue.
 const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 
@@ -92,7 +92,7 @@ fn plan(shared: &Shared, compacted: i64) -> Option<Plan> {
 type Written = Option<(Arc<DataFile>, u64)>;
 
 fn write_base(shared: &Shared, plan: &Plan, pause: &impl Fn() -> bool) -> Result<Written> {
-    let mut out = Output::create(shared, plan)?;
+    let mut out = Output::create(&*shared.disk, plan.upto)?;
     encode(Record::BaseHead { rev: plan.rev, compacted: plan.compacted, next_seq: plan.next_seq }, &mut out.frame);
     let mut puts = 0;
     let mut after: Option<Key> = None;
@@ -134,7 +134,7 @@ fn write_base(shared: &Shared, plan: &Plan, pause: &impl Fn() -> bool) -> Result
     }
     encode(Record::BaseFoot { puts }, &mut out.frame);
     out.flush()?;
-    out.finish(shared, plan).map(Some)
+    out.finish(&*shared.disk, plan.upto).map(Some)
 }
 
 fn put(kv: &KeyValue, sub: u32) -> Put<'_> {
@@ -150,25 +150,25 @@ fn put(kv: &KeyValue, sub: u32) -> Put<'_> {
 }
 
 /// The file being written.
-struct Output {
+pub(super) struct Output {
     data: DataFile,
-    frame: Vec<u8>,
+    pub(super) frame: Vec<u8>,
     at: u64,
     synced: u64,
     seq: u64,
 }
 
 impl Output {
-    fn create(shared: &Shared, plan: &Plan) -> Result<Self> {
+    pub(super) fn create(disk: &dyn Disk, id: u64) -> Result<Self> {
         let salt = random();
-        let head = FileHead { magic: BASE_MAGIC, id: plan.upto, salt, first_seq: 1 };
-        let file = shared.disk.create(TEMPORARY).map_err(|error| Error::disk("create", TEMPORARY, error))?;
+        let head = FileHead { magic: BASE_MAGIC, id, salt, first_seq: 1 };
+        let file = disk.create(TEMPORARY).map_err(|error| Error::disk("create", TEMPORARY, error))?;
         file.write_at(&head.encode(), 0).map_err(|error| Error::disk("write", TEMPORARY, error))?;
-        let data = DataFile { name: base_name(plan.upto), file, salt };
+        let data = DataFile { name: base_name(id), file, salt };
         Ok(Self { data, frame: frame::empty(), at: FILE_HEAD, synced: 0, seq: 1 })
     }
 
-    fn flush(&mut self) -> Result<()> {
+    pub(super) fn flush(&mut self) -> Result<()> {
         frame::seal(&mut self.frame, self.data.salt, self.seq);
         let written = self.data.file.write_at(&self.frame, self.at);
         written.map_err(|error| Error::disk("write", TEMPORARY, error))?;
@@ -186,10 +186,10 @@ impl Output {
         self.data.file.sync().map_err(|error| Error::disk("sync", TEMPORARY, error))
     }
 
-    fn finish(mut self, shared: &Shared, plan: &Plan) -> Result<(Arc<DataFile>, u64)> {
+    pub(super) fn finish(mut self, disk: &dyn Disk, id: u64) -> Result<(Arc<DataFile>, u64)> {
         self.sync()?;
-        let name = base_name(plan.upto);
-        let named = shared.disk.rename(TEMPORARY, &name).and_then(|()| shared.disk.sync_folder());
+        let name = base_name(id);
+        let named = disk.rename(TEMPORARY, &name).and_then(|()| disk.sync_folder());
         named.map_err(|error| Error::disk("rename", &name, error))?;
         Ok((Arc::new(self.data), self.at))
     }

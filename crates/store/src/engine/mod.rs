@@ -12,6 +12,7 @@ mod log;
 mod options;
 mod record;
 mod recover;
+pub(crate) mod restore;
 mod scan;
 mod shared;
 mod signal;

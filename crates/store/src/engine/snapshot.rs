@@ -20,7 +20,10 @@ use crate::{
     BoxFuture, Error, KeyValue, LeaseId, Result, Revision, Snapshot, SnapshotPart, SnapshotSource,
     limits::{SCAN_KEYS, SNAPSHOT_PART_BYTES, SNAPSHOT_WINDOW, SNAPSHOTS_MAX},
     proto::mvccpb,
-    snapshot::bolt::{self, FIRST_TREE, PAGE_BYTES, Plan, Tree},
+    snapshot::{
+        Lease,
+        bolt::{self, FIRST_TREE, PAGE_BYTES, Plan, Tree},
+    },
 };
 
 /// A revision as etcd writes it: big-endian u64, `_`, the place in it as big-endian u64.
@@ -293,15 +296,6 @@ fn meta(rev: i64, oldest: i64, tree: &mut Tree, out: &mut Vec<u8>) {
         tree.push(b"finishedCompactRev", &oldest, out);
         tree.push(b"scheduledCompactRev", &oldest, out);
     }
-}
-
-/// etcd's `leasepb.Lease`: id and seconds, fields 1 and 2.
-#[derive(Clone, PartialEq, Message)]
-struct Lease {
-    #[prost(int64, tag = "1")]
-    id: i64,
-    #[prost(int64, tag = "2")]
-    ttl: i64,
 }
 
 fn lease_value(id: LeaseId, ttl: i64) -> Vec<u8> {

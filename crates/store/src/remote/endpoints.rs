@@ -76,6 +76,7 @@ pub(super) struct Endpoints {
     all: Vec<(String, Way)>,
     at: AtomicUsize,
     cluster: OnceLock<u64>,
+    options: RemoteOptions,
 }
 
 impl Endpoints {
@@ -84,11 +85,21 @@ impl Endpoints {
         if all.is_empty() {
             return Err(Error::Endpoint { url: String::new(), why: "no endpoint is given".to_owned() });
         }
-        Ok(Self { all, at: AtomicUsize::new(0), cluster: OnceLock::new() })
+        Ok(Self { all, at: AtomicUsize::new(0), cluster: OnceLock::new(), options: options.clone() })
     }
 
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// How they are spoken to.
+    pub(super) fn options(&self) -> &RemoteOptions {
+        &self.options
+    }
+
+    /// All of them, each with the way to it.
+    pub(super) fn each(&self) -> impl Iterator<Item = (String, Way)> {
+        self.all.clone().into_iter()
     }
 
     /// The endpoint in use: its number, and the way to it.

@@ -19,15 +19,19 @@ mod endpoints;
 mod leases;
 mod secret;
 mod snapshot;
+mod survey;
 pub mod tls;
 mod watch;
 
 use std::sync::Arc;
 
-pub use self::secret::Secret;
 use self::{
     endpoints::{Endpoints, Kind, Way},
     tls::Tls,
+};
+pub use self::{
+    secret::Secret,
+    survey::{Member, MemberStatus},
 };
 use crate::{
     BoxFuture, CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, Error, HashRequest,

@@ -9,6 +9,7 @@ pub(crate) mod bolt;
 use std::fmt;
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::{BoxFuture, Result, Revision};
 
@@ -64,4 +65,13 @@ impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot").field("revision", &self.revision).field("ended", &self.ended).finish_non_exhaustive()
     }
+}
+
+/// etcd's `leasepb.Lease`: id and seconds, fields 1 and 2.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Lease {
+    #[prost(int64, tag = "1")]
+    pub(crate) id: i64,
+    #[prost(int64, tag = "2")]
+    pub(crate) ttl: i64,
 }
