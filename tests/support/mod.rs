@@ -176,9 +176,23 @@ impl Cluster {
 
     /// The same on a host of its own.
     pub fn start_on(&mut self, hosts: &hosts::Hosts, host: u8, words: &[&str]) {
+        let program = env!("CARGO_BIN_EXE_regrow");
+        let command = hosts.command(host, program);
+        self.start_by(command, words);
+    }
+
+    /// The same, with this folder's `site` in place of another folder: each host has files of its own there.
+    pub fn start_with_site(&mut self, hosts: &hosts::Hosts, host: u8, site: &Path, words: &[&str]) {
+        let mut command = hosts.command(host, "sh");
+        // What is mounted there, nobody else sees (ip-netns(8)).
+        command.args(["-c", "mount --bind \"$0\" \"$1\" && shift && exec \"$@\""]).arg(self.path("site")).arg(site);
+        command.arg(env!("CARGO_BIN_EXE_regrow"));
+        self.start_by(command, words);
+    }
+
+    fn start_by(&mut self, mut command: Command, words: &[&str]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
         let ours = self.command(words);
-        let mut command = hosts.command(host, ours.get_program().to_str().expect("UTF-8"));
         command.args(ours.get_args()).current_dir(self.folder.path());
         for (name, value) in ours.get_envs() {
             match value {
@@ -226,6 +240,12 @@ impl Cluster {
     pub fn agent_status(&mut self) -> std::process::ExitStatus {
         let mut agent = self.agent.take().expect("an agent runs");
         until("the agent ends", || agent.try_wait().expect("it is a child"))
+    }
+
+    /// Somebody else has killed the agent.
+    pub fn agent_is_gone(&mut self) {
+        let mut agent = self.agent.take().expect("an agent ran");
+        agent.wait().expect("it has ended");
     }
 
     pub fn signal_agent(&self, name: &str) {

@@ -118,7 +118,7 @@ fn render() -> ((f64, f64), usize) {
 
 /// Brings 10,000 instances up through the reconciler with a world that always succeeds, then times its planning.
 fn plan() -> (f64, f64) {
-    let node = Node { address: "127.0.0.1".to_owned(), version: "0".to_owned(), since: Time(0) };
+    let node = Node { address: "127.0.0.1".to_owned(), version: "0".to_owned(), since: Time(0), away: false };
     let mut reconciler = Reconciler::new(name("n1"), node, BTreeMap::new());
     let mut now = Time(1_000_000);
     let mut revision = 0;

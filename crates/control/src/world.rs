@@ -76,7 +76,8 @@ impl World {
             health: Health::default(),
             salt: 0,
         };
-        let node = observed::Node { address: "127.0.0.1".into(), version: "0.1.0".into(), since: world.now };
+        let node =
+            observed::Node { address: "127.0.0.1".into(), version: "0.1.0".into(), since: world.now, away: false };
         world.put(Record::Node(name("n1"), node));
         world
     }

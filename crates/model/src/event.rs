@@ -52,6 +52,16 @@ impl Draft {
 pub enum EventKind {
     /// An agent has started.
     AgentStarted,
+    /// A member of gossip was recorded for the first time.
+    MemberJoined,
+    /// A member has left gossip.
+    MemberLeft,
+    /// A member was found dead by gossip: its key is gone, and its node's endpoints are out of the catalog.
+    MemberFailed,
+    /// A member that had failed or left is back.
+    MemberReturned,
+    /// A second source agrees that a node is gone: what it ran is replaced.
+    NodeDead,
     /// A spec was applied.
     Applied,
     /// An object left the spec.

@@ -11,6 +11,7 @@
 //! /regrow/desired/schedule/<name>              desired::Schedule
 //! /regrow/desired/instance/<id>                desired::Assignment
 //! /regrow/observed/node/<name>                 observed::Node
+//! /regrow/observed/member/<name>               observed::Member
 //! /regrow/observed/service/<name>              observed::Service
 //! /regrow/observed/endpoint/<service>/<id>     observed::Endpoint
 //! /regrow/observed/group/<name>                observed::Group
@@ -22,6 +23,8 @@
 //! ```
 //!
 //! The queue of runs has records of its own, under [`JOBS`]: its protocol is `regrow-jobs`.
+//!
+//! Living members are listed for everybody at a prefix of the users' own choice ([`Key::Listing`]).
 //!
 //! Values are JSON, so that any etcd client can read them.
 //!
@@ -89,6 +92,10 @@ pub enum Key {
     Assignment(InstanceId),
     /// [`observed::Node`].
     Node(Name),
+    /// [`observed::Member`].
+    Member(Name),
+    /// [`observed::Listing`], by its whole key: outside [`ROOT`].
+    Listing(String),
     /// [`observed::Service`].
     Service(Name),
     /// [`observed::Endpoint`], by service and instance.
@@ -124,6 +131,7 @@ impl Key {
             ("desired", "instance") => Key::Assignment(next()?.parse().ok()?),
             ("observed", "governor") => Key::Governor,
             ("observed", "node") => Key::Node(name(next())?),
+            ("observed", "member") => Key::Member(name(next())?),
             ("observed", "service") => Key::Service(name(next())?),
             ("observed", "endpoint") => Key::Endpoint(name(next())?, next()?.parse().ok()?),
             ("observed", "group") => Key::Group(name(next())?),
@@ -137,6 +145,9 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Key::Listing(key) = self {
+            return f.write_str(key);
+        }
         f.write_str(ROOT)?;
         match self {
             Key::Cluster => write!(f, "desired/cluster"),
@@ -149,6 +160,8 @@ impl fmt::Display for Key {
             Key::DesiredSchedule(name) => write!(f, "desired/schedule/{name}"),
             Key::Assignment(id) => write!(f, "desired/instance/{id}"),
             Key::Node(name) => write!(f, "observed/node/{name}"),
+            Key::Member(name) => write!(f, "observed/member/{name}"),
+            Key::Listing(_) => Ok(()),
             Key::Service(name) => write!(f, "observed/service/{name}"),
             Key::Endpoint(service, id) => write!(f, "observed/endpoint/{service}/{id}"),
             Key::Group(name) => write!(f, "observed/group/{name}"),
@@ -183,6 +196,10 @@ pub enum Record {
     Assignment(InstanceId, Box<desired::Assignment>),
     /// See [`Key::Node`].
     Node(Name, observed::Node),
+    /// See [`Key::Member`].
+    Member(Name, Box<observed::Member>),
+    /// See [`Key::Listing`].
+    Listing(String, observed::Listing),
     /// See [`Key::Service`].
     Service(Name, observed::Service),
     /// See [`Key::Endpoint`].
@@ -224,6 +241,8 @@ impl Record {
             Record::DesiredSchedule(name, _) => Key::DesiredSchedule(name.clone()),
             Record::Assignment(id, _) => Key::Assignment(id.clone()),
             Record::Node(name, _) => Key::Node(name.clone()),
+            Record::Member(name, _) => Key::Member(name.clone()),
+            Record::Listing(key, _) => Key::Listing(key.clone()),
             Record::Service(name, _) => Key::Service(name.clone()),
             Record::Endpoint(service, id, _) => Key::Endpoint(service.clone(), id.clone()),
             Record::Group(name, _) => Key::Group(name.clone()),
@@ -247,6 +266,8 @@ impl Record {
             Record::DesiredSchedule(_, record) => serde_json::to_vec(record),
             Record::Assignment(_, record) => serde_json::to_vec(record),
             Record::Node(_, record) => serde_json::to_vec(record),
+            Record::Member(_, record) => serde_json::to_vec(record),
+            Record::Listing(_, record) => serde_json::to_vec(record),
             Record::Service(_, record) => serde_json::to_vec(record),
             Record::Endpoint(_, _, record) => serde_json::to_vec(record),
             Record::Group(_, record) => serde_json::to_vec(record),
@@ -272,6 +293,8 @@ impl Record {
                 Key::DesiredSchedule(name) => Record::DesiredSchedule(name.clone(), serde_json::from_slice(value)?),
                 Key::Assignment(id) => Record::Assignment(id.clone(), serde_json::from_slice(value)?),
                 Key::Node(name) => Record::Node(name.clone(), serde_json::from_slice(value)?),
+                Key::Member(name) => Record::Member(name.clone(), serde_json::from_slice(value)?),
+                Key::Listing(key) => Record::Listing(key.clone(), serde_json::from_slice(value)?),
                 Key::Service(name) => Record::Service(name.clone(), serde_json::from_slice(value)?),
                 Key::Endpoint(service, id) => {
                     Record::Endpoint(service.clone(), id.clone(), serde_json::from_slice(value)?)

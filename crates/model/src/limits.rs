@@ -75,5 +75,7 @@ pub const RETRIES_MAX: u32 = 100;
 pub const RUN_OUTPUT_MIB_MAX: u32 = 64;
 /// Largest record of a run, bytes: with its end it must fit one etcd request of 1.5 MiB.
 pub const RUN_BYTES_MAX: usize = 512 << 10;
+/// Lines about one member that go with a verdict on it.
+pub const PEER_TRAIL_LINES_MAX: usize = 24;
 /// Ended runs kept at most, whatever their retention: the oldest go first.
 pub const RUNS_KEPT: usize = 100_000;

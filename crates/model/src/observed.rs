@@ -1,7 +1,7 @@
 //! The half of the store that outcomes write.
 
 use crate::process::{Exit, ProcessId};
-use crate::{CauseId, Digest, InstanceId, Name, Revision, Time, desired};
+use crate::{CauseId, Digest, InstanceId, Name, Revision, Standing, Time, desired};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -14,6 +14,58 @@ pub struct Node {
     pub version: String,
     /// When its agent last started.
     pub since: Time,
+    /// Its agent has ended in order and its instances go on: it is to be back before its lease ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
+}
+
+/// What the cluster takes a member of gossip for: `/regrow/observed/member/<name>`.
+///
+/// One transaction writes a verdict, and with it removes the member's key and takes its node's endpoints out of the
+/// catalog; whoever comes to the same verdict later finds it done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// How it stands.
+    pub standing: Standing,
+    /// Its life in gossip that this is about.
+    pub incarnation: u32,
+    /// Where gossip reaches it, as `IP:PORT`.
+    pub address: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// It runs an agent of ours: an end of its node's lease can say something.
+    pub agent: bool,
+    /// The key that lists it while it is alive.
+    pub listing: Option<String>,
+    /// The node that has recorded this.
+    pub by: Name,
+    /// Why it stands so, for people.
+    pub why: String,
+    /// Since when.
+    pub since: Time,
+    /// Since when a second source agrees that it is gone: its node's lease has ended. From then on what it ran is
+    /// replaced.
+    pub confirmed: Option<Time>,
+    /// A verdict on this life was wrong: the next one on it needs its lease's end too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overruled: bool,
+    /// The chain that it belongs to.
+    pub cause: CauseId,
+}
+
+/// A living member as programs of users read it: JSON at the configured prefix and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Its name.
+    pub name: String,
+    /// Where it is, an IP address.
+    pub address: String,
+    /// The port of gossip there.
+    pub port: u16,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// `alive`: others have no key.
+    pub status: Standing,
 }
 
 /// What is known of an instance: `/regrow/observed/instance/<id>`, written by the node that runs it.

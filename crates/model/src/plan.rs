@@ -1,7 +1,7 @@
 //! What should happen next, as data.
 
 use crate::event::Draft;
-use crate::key::Change;
+use crate::key::{Change, Key};
 use crate::spec::Check;
 use crate::{Action, CauseId, InstanceId, Name, Ref, Time};
 use serde::Serialize;
@@ -30,6 +30,9 @@ pub struct Planned {
     pub cause: CauseId,
     /// What it takes out of service on purpose; `None` for what disturbs nothing.
     pub disrupts: Option<Disruption>,
+    /// Records that it was decided on and does not write: they are compared as well.
+    #[serde(skip)]
+    pub given: Vec<Key>,
     /// Written before the action begins, so that a crash in between leaks and doubles nothing. Empty for
     /// [`Action::Record`].
     pub intent: Vec<Change>,
@@ -74,6 +77,10 @@ pub enum Rule {
     Budget,
     /// Too much looks dead at once.
     Freeze,
+    /// Gossip says that a node is dead, and nobody else does yet.
+    SecondSource,
+    /// The member comes and goes.
+    Quarantine,
     /// An operator has paused planned changes.
     Pause,
     /// A guard of a template.

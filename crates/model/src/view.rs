@@ -2,7 +2,7 @@
 
 use crate::key::{BadRecord, Key, Record};
 use crate::observed::EndpointState;
-use crate::{EventId, InstanceId, Name, Revision, desired, observed};
+use crate::{EventId, InstanceId, Name, Peers, Revision, Standing, desired, observed};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub struct Local {
     /// since they were taken out through its socket: `backend/server` to the options that it was made with. None for a
     /// template of which this agent does not know what HAProxy runs with: it has just started, or an outcome was lost.
     pub parked: BTreeMap<Name, BTreeMap<String, String>>,
+    /// The members as this node's gossip sees them.
+    pub peers: Peers,
 }
 
 /// The contents of a rendered set.
@@ -80,6 +82,8 @@ pub struct View {
     pub assignments: BTreeMap<InstanceId, Entry<desired::Assignment>>,
     /// Nodes.
     pub nodes: BTreeMap<Name, Entry<observed::Node>>,
+    /// Members of gossip as they are recorded.
+    pub members: BTreeMap<Name, Entry<observed::Member>>,
     /// Service indexes.
     pub service_index: BTreeMap<Name, Entry<observed::Service>>,
     /// Endpoints by service.
@@ -159,6 +163,10 @@ impl View {
             Record::Node(name, value) => {
                 self.nodes.insert(name, entry(revision, value));
             }
+            Record::Member(name, value) => {
+                self.members.insert(name, entry(revision, *value));
+            }
+            Record::Listing(..) => {}
             Record::Service(name, value) => {
                 self.service_index.insert(name, entry(revision, value));
             }
@@ -195,6 +203,8 @@ impl View {
             Key::DesiredSchedule(name) => drop(self.schedules.remove(name)),
             Key::Assignment(id) => drop(self.assignments.remove(id)),
             Key::Node(name) => drop(self.nodes.remove(name)),
+            Key::Member(name) => drop(self.members.remove(name)),
+            Key::Listing(_) => {}
             Key::Service(name) => drop(self.service_index.remove(name)),
             Key::Endpoint(service, id) => {
                 if let Some(endpoints) = self.endpoints.get_mut(service) {
@@ -225,6 +235,7 @@ impl View {
             Key::DesiredSchedule(name) => self.schedules.get(name).map(|entry| entry.revision),
             Key::Assignment(id) => self.assignments.get(id).map(|entry| entry.revision),
             Key::Node(name) => self.nodes.get(name).map(|entry| entry.revision),
+            Key::Member(name) => self.members.get(name).map(|entry| entry.revision),
             Key::Service(name) => self.service_index.get(name).map(|entry| entry.revision),
             Key::Endpoint(service, id) => {
                 self.endpoints.get(service).and_then(|all| all.get(id)).map(|entry| entry.revision)
@@ -234,7 +245,7 @@ impl View {
             Key::Template(name, node) => {
                 self.template_status.get(&(name.clone(), node.clone())).map(|entry| entry.revision)
             }
-            Key::Event(_) => None,
+            Key::Listing(_) | Key::Event(_) => None,
         }
         .unwrap_or(Revision::ZERO)
     }
@@ -249,6 +260,18 @@ impl View {
             .into_iter()
             .flatten()
             .filter(|(_, endpoint)| endpoint.state == EndpointState::Passing)
+    }
+
+    /// Whether gossip's verdict on a node is that it is gone.
+    pub fn is_unreachable(&self, node: &Name) -> bool {
+        self.members.get(node).is_some_and(|member| member.standing == Standing::Failed)
+    }
+
+    /// Whether a node is dead by two sources: gossip's verdict, and the end of its lease. What it ran is not there any
+    /// more, or is not to be.
+    pub fn is_lost(&self, node: &Name) -> bool {
+        let confirmed = |member: &observed::Member| member.standing != Standing::Alive && member.confirmed.is_some();
+        !self.nodes.contains_key(node) && self.members.get(node).is_some_and(|member| confirmed(member))
     }
 
     /// Assignments of one group, in the order of their slots.
@@ -266,7 +289,10 @@ impl View {
     pub fn is_healthy(&self, id: &InstanceId) -> bool {
         let Some(assignment) = self.assignments.get(id) else { return false };
         let Some(instance) = self.instances.get(id) else { return false };
-        if instance.incarnation != assignment.incarnation || instance.phase != observed::Phase::Running {
+        if instance.incarnation != assignment.incarnation
+            || instance.phase != observed::Phase::Running
+            || self.is_lost(&instance.node)
+        {
             return false;
         }
         match self.groups.get(&id.group).and_then(|group| group.spec.service.as_ref()) {

@@ -21,6 +21,11 @@ const ETCD_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST)
 /// Where Serf's RPC is when nothing else is said: Serf's own port.
 const RPC_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7373);
 
+/// What the keys that list members begin with when nothing else is said.
+const MEMBER_PREFIX_DEFAULT: &str = "/members/";
+/// Longest such prefix: with a name well below what etcd takes for a key.
+const MEMBER_PREFIX_BYTES_MAX: usize = 256;
+
 /// The agent's flags, also keys of its file (`--config`) and `REGROW_…` variables.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +70,10 @@ pub(crate) struct Flags {
     /// Where other members reach this one, as IP[:PORT]. Default: where gossip listens
     #[arg(long, env = "REGROW_ADVERTISE", value_name = "IP")]
     pub(crate) advertise: Option<String>,
+    /// What the keys that list living members in the store begin with, or `off`. Default: /members/
+    #[arg(long, env = "REGROW_MEMBER_PREFIX", value_name = "PREFIX")]
+    #[serde(rename = "member-prefix")]
+    pub(crate) member_prefix: Option<String>,
     /// File of gossip keys, base64, one a line, the first seals. Default: keys/gossip.key in the data folder, if it is there
     #[arg(long, env = "REGROW_ENCRYPT", value_name = "FILE")]
     pub(crate) encrypt: Option<PathBuf>,
@@ -248,6 +257,8 @@ pub(crate) struct Settings {
     pub(crate) store: Option<Endpoints>,
     pub(crate) access: Access,
     pub(crate) gossip: Option<GossipSettings>,
+    /// What the keys that list members begin with; `None`: there are none.
+    pub(crate) member_prefix: Option<String>,
     pub(crate) rpc: Option<SocketAddr>,
     pub(crate) rpc_auth: Option<String>,
     /// `None`: nobody is asked for credentials.
@@ -294,6 +305,7 @@ impl Flags {
                 Some(said.settle(at, guard)?)
             }
         };
+        let member_prefix = member_prefix(self.member_prefix.or(file.member_prefix))?;
         let rpc_auth = self.rpc_auth.or(file.rpc_auth);
         let rpc = self.rpc.or(file.rpc).unwrap_or(Door::At(RPC_DEFAULT));
         let guard = &Guarded {
@@ -303,8 +315,43 @@ impl Flags {
             node: node.clone(),
         };
         let rpc = rpc.open("RPC", "--rpc", guard)?.filter(|_| gossip.is_some());
-        Ok(Settings { node, address, data, http, etcd, etcd_legacy, store, access, gossip, rpc, rpc_auth, keys })
+        Ok(Settings {
+            node,
+            address,
+            data,
+            http,
+            etcd,
+            etcd_legacy,
+            store,
+            access,
+            gossip,
+            member_prefix,
+            rpc,
+            rpc_auth,
+            keys,
+        })
     }
+}
+
+/// What the keys that list members begin with.
+fn member_prefix(said: Option<String>) -> Result<Option<String>, Failure> {
+    let prefix = said.unwrap_or_else(|| MEMBER_PREFIX_DEFAULT.to_owned());
+    if prefix == "off" {
+        return Ok(None);
+    }
+    if prefix.is_empty() || prefix.len() > MEMBER_PREFIX_BYTES_MAX {
+        return Err(Failure::usage(format!(
+            "--member-prefix: a prefix has 1 to {MEMBER_PREFIX_BYTES_MAX} bytes, this one has {}: write it as {MEMBER_PREFIX_DEFAULT}, or `off`",
+            prefix.len()
+        )));
+    }
+    if prefix.starts_with(regrow_model::key::ROOT) {
+        return Err(Failure::usage(format!(
+            "--member-prefix: `{prefix}` is among Regrow's own records: choose one outside {}, as {MEMBER_PREFIX_DEFAULT}",
+            regrow_model::key::ROOT
+        )));
+    }
+    Ok(Some(prefix))
 }
 
 fn read(path: &Path) -> Result<Flags, Failure> {

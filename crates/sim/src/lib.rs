@@ -20,6 +20,7 @@
 
 mod cluster;
 mod faults;
+pub mod fleet;
 mod program;
 pub mod properties;
 mod rng;

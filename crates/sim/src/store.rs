@@ -118,14 +118,19 @@ impl Store {
         (std::mem::take(&mut self.undelivered), self.revision)
     }
 
-    /// The whole content, for an agent that starts; its watch goes on from there.
-    pub(crate) fn load(&mut self) -> (Vec<StoreChange>, Revision) {
-        self.undelivered.clear();
+    /// The whole content, for one of several agents.
+    pub(crate) fn content(&self) -> (Vec<StoreChange>, Revision) {
         let content = self.values.iter().map(|(key, (value, revision))| StoreChange {
             key: key.clone(),
             value: Some(value.clone()),
             revision: *revision,
         });
         (content.collect(), self.revision)
+    }
+
+    /// The whole content, for an agent that starts; its watch goes on from there.
+    pub(crate) fn load(&mut self) -> (Vec<StoreChange>, Revision) {
+        self.undelivered.clear();
+        self.content()
     }
 }

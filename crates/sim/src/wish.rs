@@ -66,6 +66,13 @@ impl Wish {
         }
     }
 
+    /// One group of so many good instances, and nothing else: for a cluster of several nodes.
+    pub fn fleet(rng: &mut Rng, size: u32) -> Wish {
+        let program = Program::GOOD;
+        let web = Part { size, program, max_unavailable: 1, max_surge: 0, drain: Duration::ZERO, ..Part::draw(rng, 1) };
+        Wish { version: 1, web, jobs: None, proxy: None, socket: false, flaw: None, option: 0, notes: false }
+    }
+
     /// Another spec, one change away. `may_be_bad`: what it brings may be worth nothing.
     pub fn change(&mut self, rng: &mut Rng, may_be_bad: bool) {
         self.version += 1;

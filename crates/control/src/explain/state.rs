@@ -4,7 +4,7 @@ use super::text::ago;
 use crate::features::{Member, Roster, ending};
 use regrow_model::desired::Goal;
 use regrow_model::observed::{EndpointState, Phase};
-use regrow_model::{CauseId, InstanceId, Kind, Name, Ref, Time, View, desired, observed};
+use regrow_model::{CauseId, InstanceId, Kind, Name, Ref, Standing, Time, View, desired, observed};
 
 /// What is known of an object.
 pub(super) struct State {
@@ -87,6 +87,10 @@ fn instance(view: &View, id: &InstanceId, now: Time) -> Option<State> {
         lines.push(format!("not started for another {}", ago(now, assignment.not_before)));
     }
     lines.extend(member.instance.map(|seen| format!("life {} {}", seen.incarnation, phase(seen, now))));
+    if let Some(gone) = view.members.get(&assignment.node).filter(|node| node.standing != Standing::Alive) {
+        let (state, since) = (gone.standing.as_str(), ago(gone.since, now));
+        lines.push(format!("its node {} has {state} {since} ago: {}", assignment.node, gone.why));
+    }
     for (_, service, endpoint) in roster.endpoints_of(id) {
         lines.push(format!("in service {service}: {} for {}", endpoint_state(endpoint), ago(endpoint.since, now)));
         for (label, status) in &endpoint.checks {
@@ -280,11 +284,39 @@ fn stage(stage: observed::Stage) -> &'static str {
 }
 
 fn node(view: &View, name: &Name, now: Time) -> Option<State> {
-    let node = view.nodes.get(name)?;
+    let Some(node) = view.nodes.get(name) else {
+        return member(view, name, now);
+    };
     let mine: Vec<_> = view.assignments.iter().filter(|(_, assignment)| assignment.node == *name).collect();
     let summary = format!("runs regrow {} at {} for {}", node.version, node.address, ago(node.since, now));
     let lines = vec![format!("{} instances are assigned to it", mine.len())];
-    Some(State { summary, lines, parts: mine.iter().map(|(id, _)| Ref::instance(id)).collect(), cause: None })
+    let parts = mine.iter().map(|(id, _)| Ref::instance(id)).collect();
+    let known = member(view, name, now);
+    let Some(known) = known else { return Some(State { summary, lines, parts, cause: None }) };
+    let alive = view.members.get(name).is_some_and(|member| member.standing == Standing::Alive);
+    let summary = if alive { summary } else { format!("{}, and its lease in the store is alive", known.summary) };
+    Some(State { summary, lines: [lines, known.lines].concat(), parts, cause: known.cause })
+}
+
+/// What is recorded of a member of gossip.
+fn member(view: &View, name: &Name, now: Time) -> Option<State> {
+    let member = view.members.get(name)?;
+    let (state, since) = (member.standing.as_str(), ago(member.since, now));
+    let mut summary = format!("{state} for {since}: {}", member.why);
+    let mut lines = vec![format!("gossip at {}: {state} for {since}, recorded by {}", member.address, member.by)];
+    if let Some(confirmed) = member.confirmed {
+        summary = format!("dead for {since}: {}", member.why);
+        lines.push(format!("second source: its lease in the store had ended {} ago", ago(confirmed, now)));
+    }
+    if member.overruled {
+        lines.push("an earlier verdict on it was wrong: the next one waits for the end of its lease".to_owned());
+    }
+    let mine = view.assignments.iter().filter(|(_, assignment)| assignment.node == *name);
+    let parts: Vec<Ref> = mine.map(|(id, _)| Ref::instance(id)).collect();
+    if !view.nodes.contains_key(name) {
+        lines.push(format!("{} instances are assigned to it", parts.len()));
+    }
+    Some(State { summary, lines, parts, cause: Some(member.cause.clone()) })
 }
 
 fn cluster(view: &View, now: Time) -> Option<State> {

@@ -48,6 +48,8 @@ fn rule(rule: Rule) -> &'static str {
         Rule::MinHealthy => "the floor of healthy instances",
         Rule::Budget => "the budget of changes",
         Rule::Freeze => "the freeze",
+        Rule::SecondSource => "one source is not enough",
+        Rule::Quarantine => "the quarantine of a member",
         Rule::Pause => "the pause",
         Rule::Guard => "a guard",
         Rule::Backoff => "the backoff of a crash loop",

@@ -6,6 +6,7 @@
 pub mod group;
 pub mod instance;
 pub mod job;
+pub mod member;
 mod roster;
 pub mod service;
 pub mod template;
@@ -26,6 +27,7 @@ fn record(object: Ref, changes: Vec<Change>, why: impl Into<String>, cause: &Cau
         why: why.into(),
         cause: cause.clone(),
         disrupts: None,
+        given: Vec::new(),
         intent: Vec::new(),
         events: Vec::new(),
     }

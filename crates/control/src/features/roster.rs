@@ -20,6 +20,10 @@ pub(crate) struct Member<'a> {
     pub(crate) endpoint: Option<(&'a Name, &'a Entry<observed::Endpoint>)>,
     /// Its version has a service: without an endpoint it is not healthy.
     pub(crate) serves: bool,
+    /// What was last seen of it was seen on a node that is dead by two sources.
+    pub(crate) lost: bool,
+    /// Gossip's verdict on the node that it is assigned to is that it is gone.
+    pub(crate) unreachable: bool,
 }
 
 impl<'a> Member<'a> {
@@ -30,17 +34,17 @@ impl<'a> Member<'a> {
 
     /// There is, or may be, a process of some life.
     pub(crate) fn is_live(&self) -> bool {
-        self.instance.is_some_and(|instance| instance.phase != Phase::Exited)
+        !self.lost && self.instance.is_some_and(|instance| instance.phase != Phase::Exited)
     }
 
     /// The assigned life has ended.
     pub(crate) fn is_dead(&self) -> bool {
-        self.life().is_some_and(|life| life.phase == Phase::Exited)
+        self.life().is_some_and(|life| self.lost || life.phase == Phase::Exited)
     }
 
     /// Since when it serves: its endpoint is in the pool, or it runs and its version has no service.
     pub(crate) fn healthy_since(&self) -> Option<Time> {
-        let life = self.life().filter(|life| life.phase == Phase::Running)?;
+        let life = self.life().filter(|life| life.phase == Phase::Running && !self.lost)?;
         match self.endpoint {
             Some((_, endpoint)) => (endpoint.state == EndpointState::Passing).then_some(endpoint.since),
             None => (!self.serves).then_some(life.since),
@@ -113,7 +117,9 @@ impl<'a> Roster<'a> {
             }
             if let Some((_, served, members)) = &mut group {
                 let serves = served.by(assignment);
-                members.push(Member { id, assignment, instance, endpoint, serves });
+                let lost = instance.is_some_and(|seen| view.is_lost(&seen.node));
+                let unreachable = view.is_unreachable(&assignment.node);
+                members.push(Member { id, assignment, instance, endpoint, serves, lost, unreachable });
             }
         }
         roster.groups.extend(group.map(|(name, _, members)| (name, members)));

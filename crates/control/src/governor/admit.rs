@@ -2,6 +2,7 @@
 
 use super::freeze::frozen;
 use crate::features::Roster;
+use crate::features::member::Doubt;
 use regrow_model::key::{Change, Record};
 use regrow_model::observed::Governor;
 use regrow_model::plan::{Disruption, Held, Rule};
@@ -72,6 +73,8 @@ struct Gate<'a> {
     now: Time,
     paused: Option<(String, Option<Time>)>,
     frozen: Option<String>,
+    /// Why so many nodes look dead that nothing at all is taken away.
+    partitioned: Option<String>,
     /// Healthy instances of each group that are to go on, less what this plan takes away.
     healthy: BTreeMap<Name, u32>,
     /// Disruptions of the window, oldest first, with this plan's.
@@ -92,6 +95,7 @@ impl<'a> Gate<'a> {
             now,
             paused: pause.map(|pause| (pause.why.clone(), pause.until)),
             frozen: frozen(view, roster, &rules.freeze),
+            partitioned: Doubt::of(view, now).why(),
             healthy: BTreeMap::new(),
             spent,
             admitted: 0,
@@ -101,6 +105,9 @@ impl<'a> Gate<'a> {
     fn refusal(&mut self, disruption: &Disruption) -> Option<Refusal> {
         if let Some((why, until)) = &self.paused {
             return Some(Refusal { rule: Rule::Pause, why: format!("paused: {why}"), until: *until });
+        }
+        if let Some(why) = &self.partitioned {
+            return Some(Refusal { rule: Rule::Freeze, why: why.clone(), until: None });
         }
         if let Some(why) = self.frozen.as_ref().filter(|_| disruption.destroys_alive) {
             return Some(Refusal { rule: Rule::Freeze, why: why.clone(), until: None });

@@ -5,7 +5,8 @@
 //!
 //! 1. **Pause.** An operator's pause holds every one.
 //! 2. **Freeze.** While more than `freeze.share` of at least `freeze.at_least` live endpoints fail their checks, nothing
-//!    alive is destroyed for failing its own.
+//!    alive is destroyed for failing its own. While more than `freeze.share` of the nodes look dead to gossip, nothing is
+//!    taken away for any reason, and nothing that ran on them is replaced (`features::member`).
 //! 3. **Floor.** None may leave fewer healthy instances in its group than `min_healthy`. Taking away one that is not
 //!    healthy costs nothing.
 //! 4. **Budget.** No more than `budget.changes` in any window of `budget.per`.
@@ -17,7 +18,8 @@
 //! which has failed for `replace_failing`; the second is the fleet, asked by the freeze: when most others fail as well
 //! the fault is in what they share (the checker, the network, a database), and killing them would heal nothing. A
 //! process must also be seen to run by the kernel to be counted as alive at all; its end needs no second source,
-//! because the kernel does not guess.
+//! because the kernel does not guess. Of a whole node the first source is gossip, the second its lease in the store
+//! (`features::member`).
 
 mod admit;
 mod freeze;

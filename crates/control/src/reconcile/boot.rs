@@ -14,6 +14,8 @@ pub(super) struct Boot {
     pub(super) events: Vec<Draft>,
     /// Processes that nobody has assigned: to be stopped.
     pub(super) orphans: Vec<(InstanceId, u64)>,
+    /// Processes whose slots have got another life, here or elsewhere: to be stopped.
+    pub(super) superseded: Vec<(InstanceId, u64)>,
 }
 
 /// Compares what was found with what is recorded for `node`.
@@ -49,6 +51,16 @@ pub(super) fn compare(view: &View, node: &Name, found: &[Found], cause: &CauseId
         view.revision_of(&Key::Assignment(found.instance.clone())) != regrow_model::Revision::ZERO
             || view.instances.contains_key(&found.instance)
     };
+    // A life that is not recorded as this node's, and is not to be, was replaced while the node was away.
+    let is_superseded = |found: &&Found| {
+        let recorded = view.instances.get(&found.instance);
+        let wanted = view.assignments.get(&found.instance);
+        let is_ours = recorded.is_some_and(|seen| seen.node == *node && seen.incarnation == found.incarnation)
+            || wanted.is_some_and(|wanted| wanted.node == *node && wanted.incarnation == found.incarnation);
+        known(found) && !is_ours
+    };
+    let living = found.iter().filter(|found| found.process.is_some());
+    boot.superseded = living.filter(is_superseded).map(|found| (found.instance.clone(), found.incarnation)).collect();
     boot.orphans = found
         .iter()
         .filter(|found| found.process.is_some() && !known(found))

@@ -5,7 +5,7 @@ use super::command::{Answer, Command, CommandError};
 use super::recorder::Recorder;
 use super::{CommitError, Input, Output, StoreChange, Ticket, Transaction, boot, limits};
 use crate::apply::{self, Difference, Resolved};
-use crate::features::{group, instance, service, template};
+use crate::features::{group, instance, member, service, template};
 use crate::governor;
 use regrow_model::key::{Change, Record};
 use regrow_model::observed::{Node, Phase};
@@ -40,6 +40,9 @@ pub struct Reconciler {
     lead: Option<Revision>,
     /// What tells of this agent's start, until the store has it.
     arrival: Option<Planned>,
+    /// Processes of this node whose records another node has taken over, and the chains in which that happened: to be
+    /// stopped.
+    superseded: BTreeMap<(InstanceId, u64), CauseId>,
     pruning: Option<Revision>,
     dirty: bool,
     recheck_at: Option<Time>,
@@ -65,6 +68,9 @@ struct Asked {
     base: Option<Revision>,
 }
 
+/// What the keys of observed instances begin with.
+const INSTANCES: &str = "/regrow/observed/instance/";
+
 /// How often a command is worked out again when the records change in between.
 const COMMAND_TRIES_MAX: u32 = 16;
 
@@ -89,6 +95,7 @@ impl Reconciler {
             adopted: false,
             lead: None,
             arrival: None,
+            superseded: BTreeMap::new(),
             pruning: None,
             dirty: false,
             recheck_at: None,
@@ -141,12 +148,12 @@ impl Reconciler {
                 Change::Delete(key) => view.delete(&key),
             }
         }
-        (applied.differences, Plans::of(&view, &self.node, now).merged())
+        (applied.differences, Plans::of(&view, &self.node, self.leads(), now).merged())
     }
 
     /// What would be done now.
     pub fn plan(&self, now: Time) -> Plan {
-        Plans::of(&self.view, &self.node, now).merged()
+        Plans::of(&self.view, &self.node, self.leads(), now).merged()
     }
 
     /// Whether this node plans for the cluster.
@@ -170,6 +177,10 @@ impl Reconciler {
             Input::Ended { ticket, outcome } => self.ended(ticket, outcome, now),
             Input::Seen(observation) => self.seen(observation, now),
             Input::Committed { ticket, result } => self.committed(ticket, result, now),
+            Input::Members(peers) => {
+                self.dirty |= peers != self.view.local.peers;
+                self.view.local.peers = peers;
+            }
             Input::Led(lead) => {
                 self.dirty |= lead != self.lead;
                 self.lead = lead;
@@ -190,7 +201,8 @@ impl Reconciler {
             self.dirty = false;
             self.recheck_at = None;
             self.cooling.tidy(now);
-            let plans = Plans::of(&self.view, &self.node, now);
+            self.stop_superseded(now);
+            let plans = Plans::of(&self.view, &self.node, self.leads(), now);
             self.carry_out(plans, now);
             let targets = service::targets(&self.view, &self.node);
             if targets != self.targets {
@@ -204,15 +216,46 @@ impl Reconciler {
 
     fn changed(&mut self, changes: Vec<StoreChange>, revision: Revision) {
         for change in changes {
+            let ours = self.ours(&change.key);
             if let Err(error) = self.view.apply(&change.key, change.value.as_deref(), change.revision) {
                 self.out.push(Output::BadRecord(format!(
                     "{error}: {}",
                     std::error::Error::source(&error).map_or_else(String::new, ToString::to_string)
                 )));
             }
+            if let Some((id, incarnation, cause)) = ours {
+                let taken = self.view.instances.get(&id).is_none_or(|seen| seen.node != self.node);
+                if taken {
+                    self.superseded.insert((id, incarnation), cause);
+                }
+            }
         }
         self.view.revision = self.view.revision.max(revision);
         self.dirty = true;
+    }
+
+    /// The life of this node that the record at a key is about, if it may have a process.
+    fn ours(&self, key: &str) -> Option<(InstanceId, u64, CauseId)> {
+        let Key::Instance(id) = key.starts_with(INSTANCES).then(|| Key::parse(key))?? else { return None };
+        let seen = self.view.instances.get(&id)?;
+        let ours = seen.node == self.node && seen.phase != Phase::Exited;
+        ours.then(|| (id, seen.incarnation, seen.cause.clone()))
+    }
+
+    /// Stops processes that were replaced while this node could not know.
+    fn stop_superseded(&mut self, now: Time) {
+        for ((id, incarnation), cause) in self.superseded.clone() {
+            let object = Ref::instance(&id);
+            if self.busy.contains_key(&object) {
+                continue;
+            }
+            if let Some(until) = self.cooling.until(&object, now) {
+                self.recheck_at = Some(self.recheck_at.map_or(until, |sooner| sooner.min(until)));
+                continue;
+            }
+            let planned = instance::superseded(&self.view, &id, incarnation, &cause);
+            self.dispatch(planned, None, now);
+        }
     }
 
     fn booted(&mut self, found: &[Found], now: Time) {
@@ -229,6 +272,7 @@ impl Reconciler {
             why: "the agent has started".to_owned(),
             cause: cause.clone(),
             disrupts: None,
+            given: Vec::new(),
             intent: Vec::new(),
             events: boot.events,
         };
@@ -243,9 +287,12 @@ impl Reconciler {
                 Action::Stop { instance: instance.clone(), incarnation, signal, grace: Duration::from_secs(10) };
             let why = "nothing in the store asks for this process".to_owned();
             let (object, cause) = (Ref::instance(&instance), cause.clone());
-            let planned =
-                Planned { object, action, why, cause, disrupts: None, intent: Vec::new(), events: Vec::new() };
+            let (given, intent, events) = (Vec::new(), Vec::new(), Vec::new());
+            let planned = Planned { object, action, why, cause, disrupts: None, given, intent, events };
             self.dispatch(planned, None, now);
+        }
+        for (instance, incarnation) in boot.superseded {
+            self.superseded.insert((instance, incarnation), cause.clone());
         }
     }
 
@@ -254,6 +301,11 @@ impl Reconciler {
         let Some(busy) = self.busy.get_mut(&object).filter(|busy| busy.ticket == ticket) else { return };
         if let Some(planned) = &busy.planned {
             template::remember(&mut self.view.local, planned, &outcome);
+        }
+        if let (Some(Action::Stop { instance, incarnation, .. }), Outcome::Stopped { .. }) =
+            (busy.planned.as_ref().map(|planned| &planned.action), &outcome)
+        {
+            self.superseded.remove(&(instance.clone(), *incarnation));
         }
         match &outcome {
             Outcome::Failed { .. } => self.cooling.failed(&object, now),
@@ -328,11 +380,15 @@ impl Reconciler {
     }
 
     fn commit_for(&mut self, object: &Ref, recorded: Recorded, fence: Option<Revision>, now: Time) {
+        let planned = self.busy.get(object).filter(|busy| matches!(busy.stage, Stage::Intending));
+        let given = planned.and_then(|busy| busy.planned.as_ref()).map_or(&[][..], |planned| &planned.given);
+        let given: Vec<(Key, Revision)> = given.iter().map(|key| (key.clone(), self.view.revision_of(key))).collect();
         let ticket = self.ticket(Whose::Object(object.clone()));
         if let Some(busy) = self.busy.get_mut(object) {
             busy.ticket = ticket;
         }
-        let transaction = Transaction { fence, ..self.transaction(recorded, now) };
+        let mut transaction = Transaction { fence, ..self.transaction(recorded, now) };
+        transaction.expect.extend(given);
         self.out.push(Output::Commit { ticket, transaction });
     }
 
@@ -342,7 +398,7 @@ impl Reconciler {
         let mut transaction = Transaction { base, fence: None, expect: Vec::new(), changes: recorded.changes };
         for change in &transaction.changes {
             let key = change.key();
-            if !matches!(key, Key::Service(_) | Key::Governor | Key::Event(_) | Key::Node(_)) {
+            if !matches!(key, Key::Service(_) | Key::Governor | Key::Event(_) | Key::Node(_) | Key::Listing(_)) {
                 let revision = self.view.revision_of(&key);
                 transaction.expect.push((key, revision));
             }
@@ -365,7 +421,7 @@ impl Reconciler {
         let Some(busy) = self.busy.get_mut(object).filter(|busy| busy.ticket == ticket) else { return };
         match (std::mem::replace(&mut busy.stage, Stage::Intending), result) {
             (Stage::Intending, Ok(revision)) => {
-                if object.kind == Kind::Node {
+                if self.arrival.is_some() && busy.planned == self.arrival {
                     self.arrival = None;
                 }
                 let action = busy.planned.as_ref().map(|planned| planned.action.clone());
@@ -570,10 +626,14 @@ struct Plans {
 }
 
 impl Plans {
-    fn of(view: &View, node: &Name, now: Time) -> Plans {
-        let mut own = template::plan(view, node, now);
+    fn of(view: &View, node: &Name, leads: bool, now: Time) -> Plans {
+        // Verdicts on nodes come first: what they change is what the others wait for.
+        let mut own = member::plan(view, node, leads, now);
+        own.merge(template::plan(view, node, now));
         own.merge(instance::plan(view, node, now));
-        Plans { node: own, cluster: governor::admit(view, now, group::plan(view, now)) }
+        let mut cluster = member::confirm(view, now);
+        cluster.merge(group::plan(view, now));
+        Plans { node: own, cluster: governor::admit(view, now, cluster) }
     }
 
     fn merged(mut self) -> Plan {

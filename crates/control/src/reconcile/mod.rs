@@ -15,6 +15,7 @@
 //! - An action whose outcome does not come back in [`limits::ACTION_TIME_MAX`] beyond its own bounds is planned again:
 //!   actions are idempotent.
 //! - A failure that changes no record is slowed by a backoff of its object.
+//! - A process whose slot has got its next life on another node while this one could not know is stopped as soon as it does.
 //! - What the cluster planners decide is committed only while this node leads, and only if the store agrees that it does
 //!   ([`Transaction::fence`]): a leader that was deposed and does not know it yet changes nothing.
 //!
@@ -35,7 +36,7 @@ pub use machine::Reconciler;
 use regrow_model::key::Change;
 use regrow_model::plan::CheckTarget;
 use regrow_model::view::SetContents;
-use regrow_model::{Action, CauseId, Found, Key, Name, Observation, Outcome, Revision, Time};
+use regrow_model::{Action, CauseId, Found, Key, Name, Observation, Outcome, Peers, Revision, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -78,6 +79,8 @@ pub enum Input {
         /// The revision, or why not.
         result: Result<Revision, CommitError>,
     },
+    /// The members as gossip here sees them now: all of them, each time that anything about one has changed.
+    Members(Peers),
     /// Whether this node leads now: the revision at which the leader's record was created for it. Only the leader plans
     /// groups; a reconciler leads nobody until it is told so.
     Led(Option<Revision>),

@@ -5,7 +5,7 @@ mod text;
 pub use text::render;
 
 use regrow_model::observed::{EndpointState, Inputs, Phase};
-use regrow_model::{Digest, Entry, Held, InstanceId, Name, Revision, Time, View, desired};
+use regrow_model::{Digest, Entry, Held, InstanceId, Name, Revision, Standing, Time, View, desired, observed};
 use serde::{Deserialize, Serialize};
 
 /// The cluster at a glance.
@@ -25,6 +25,9 @@ pub struct Status {
     pub halting: bool,
     /// Nodes.
     pub nodes: Vec<NodeStatus>,
+    /// Members of gossip as the store has them; empty where gossip is off.
+    #[serde(default)]
+    pub members: Vec<MemberStatus>,
     /// Services.
     pub services: Vec<ServiceStatus>,
     /// Groups with their instances.
@@ -62,6 +65,21 @@ pub struct NodeStatus {
     pub since: Time,
     /// Instances assigned to it.
     pub instances: usize,
+}
+
+/// A member of gossip.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: Name,
+    /// Where gossip reaches it.
+    pub address: String,
+    /// `alive`, `left`, `failed`, or `dead`: by two sources.
+    pub state: String,
+    /// Since when.
+    pub since: Time,
+    /// Why, when it is not alive.
+    pub reason: Option<String>,
 }
 
 /// A service.
@@ -122,7 +140,7 @@ pub struct InstanceStatus {
     pub phase: Option<Phase>,
     /// Whether it serves.
     pub healthy: bool,
-    /// One word for people: `healthy`, `starting`, `failing`, `draining`, `stopping`, `backing off`, `exited`.
+    /// One word for people: `healthy`, `starting`, `failing`, `draining`, `stopping`, `backing off`, `exited`, `unreachable`, `lost`.
     pub state: String,
     /// Its process id.
     pub pid: Option<u32>,
@@ -193,6 +211,7 @@ pub fn status(view: &View, held: &[Held], now: Time) -> Status {
         paused: view.pause.as_ref().map(|pause| pause.why.clone()),
         halting: view.halt.is_some(),
         nodes: nodes(view),
+        members: members(view),
         services,
         groups,
         templates,
@@ -205,7 +224,9 @@ fn overall(view: &View, groups: &[GroupStatus], templates: &[TemplateStatus]) ->
         return Overall::Empty;
     }
     let broken = |group: &GroupStatus| {
-        group.instances.iter().any(|instance| matches!(instance.state.as_str(), "failing" | "backing off" | "exited"))
+        group.instances.iter().any(|instance| {
+            matches!(instance.state.as_str(), "failing" | "backing off" | "exited" | "lost" | "unreachable")
+        })
     };
     let is_refused = |(name, group): (&Name, &Entry<desired::Group>)| {
         let version = group.version();
@@ -244,6 +265,21 @@ fn nodes(view: &View) -> Vec<NodeStatus> {
             instances: view.assignments.values().filter(|assignment| assignment.node == *name).count(),
         })
         .collect()
+}
+
+fn members(view: &View) -> Vec<MemberStatus> {
+    let status = |(name, member): (&Name, &Entry<observed::Member>)| {
+        let alive = member.standing == Standing::Alive;
+        let state = if view.is_lost(name) { "dead" } else { member.standing.as_str() };
+        MemberStatus {
+            name: name.clone(),
+            address: member.address.clone(),
+            state: state.to_owned(),
+            since: member.since,
+            reason: (!alive).then(|| member.why.clone()),
+        }
+    };
+    view.members.iter().map(status).collect()
 }
 
 fn services(view: &View) -> Vec<ServiceStatus> {
@@ -320,6 +356,8 @@ fn instance(view: &View, id: &InstanceId, assignment: &desired::Assignment, now:
     let phase = seen.map(|seen| seen.phase);
     let healthy = view.is_healthy(id);
     let state = match (phase, endpoint.map(|endpoint| endpoint.state)) {
+        (Some(_), _) if view.is_lost(&assignment.node) => "lost",
+        (Some(_), _) if !healthy && view.is_unreachable(&assignment.node) => "unreachable",
         (Some(Phase::Running), Some(EndpointState::Draining)) => "draining",
         (Some(Phase::Running), Some(EndpointState::Failing)) => "failing",
         (Some(Phase::Running), _) if healthy => "healthy",
@@ -330,6 +368,9 @@ fn instance(view: &View, id: &InstanceId, assignment: &desired::Assignment, now:
         (None, _) if assignment.not_before > now => "backing off",
         (None, _) => "waiting",
     };
+    let node = view.members.get(&assignment.node).filter(|node| node.standing != Standing::Alive && !healthy);
+    let node =
+        node.map(|member| format!("its node {} has {}: {}", assignment.node, member.standing.as_str(), member.why));
     let last = view.instances.get(id);
     let ended = last.filter(|last| last.phase == Phase::Exited).map(|last| match (&last.error, &last.exit) {
         (Some(error), _) => error.text.clone(),
@@ -354,7 +395,7 @@ fn instance(view: &View, id: &InstanceId, assignment: &desired::Assignment, now:
         since: seen.map(|seen| seen.since),
         version: assignment.version.short(),
         crashes: assignment.crashes,
-        reason: if healthy { None } else { ended.or(failing) },
+        reason: if healthy { None } else { node.or(ended).or(failing) },
     }
 }
 

@@ -19,7 +19,8 @@ impl Paint {
         let text = format!("{state:<width$}");
         match state {
             "healthy" | "loaded" => self.paint("32", &text),
-            "failing" | "backing off" | "exited" | "refused" | "degraded" => self.paint("31", &text),
+            "failing" | "backing off" | "exited" | "refused" | "degraded" | "failed" | "dead" | "lost"
+            | "unreachable" => self.paint("31", &text),
             _ => self.paint("33", &text),
         }
     }
@@ -34,6 +35,7 @@ pub fn render(status: &Status, colour: bool) -> String {
     let paint = Paint { on: colour };
     let mut out = String::new();
     header(&mut out, status, &paint);
+    members(&mut out, status, &paint);
     for group in &status.groups {
         let title = format!("group/{}", group.name);
         let _ = write!(out, "\n{}  {} of {} healthy", paint.paint("1", &title), group.healthy, group.size);
@@ -112,6 +114,16 @@ fn header(out: &mut String, status: &Status, paint: &Paint) {
     }
     if status.halting {
         let _ = writeln!(out, "{}", paint.paint("1;33", "Everything is being stopped."));
+    }
+}
+
+/// Members that are not as they should be.
+fn members(out: &mut String, status: &Status, paint: &Paint) {
+    for member in status.members.iter().filter(|member| member.state != "alive") {
+        let since = span(status.at.since(member.since));
+        let reason = member.reason.as_deref().unwrap_or_default();
+        let state = paint.state(&member.state, 0);
+        let _ = writeln!(out, "node/{}  {state} for {since}: {reason}", member.name);
     }
 }
 

@@ -40,11 +40,12 @@ impl Default for Budget {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Freeze {
-    /// Share of endpoints whose process lives but whose checks fail, above which nothing alive is destroyed.
+    /// Share of endpoints whose process lives but whose checks fail, above which nothing alive is destroyed; and share of
+    /// nodes that look dead at once, above which nothing is taken out of the catalog, replaced or stopped.
     /// 0 to 1; default 0.5.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
-    /// Below this many endpoints a share says nothing. Default 4.
+    /// Below this many endpoints their share says nothing. Default 4.
     pub at_least: u32,
 }
 

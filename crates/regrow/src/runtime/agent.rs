@@ -9,7 +9,7 @@ use regrow_control::explain::{self, Explanation};
 use regrow_control::reconcile::{Answer, Command, CommandError, Reconciler};
 use regrow_control::status::{self, Status};
 use regrow_effects::World;
-use regrow_model::{InstanceId, Kind, Name, Plan, Ref};
+use regrow_model::{InstanceId, Kind, Name, Plan, Ref, Standing};
 use regrow_serve::wire::{EventsQuery, LogsQuery, RenderedFile, RenderedTemplate};
 use regrow_serve::{Agent, AgentError, BoxFuture, Lines};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,15 @@ pub(crate) struct Handle {
 impl Handle {
     pub(super) fn new(inbox: mpsc::Sender<Message>, shelf: Shelf, world: World, trail: Option<Trail>) -> Handle {
         Handle { inbox, shelf, world, trail }
+    }
+
+    /// Where gossip reaches the members that the store lists as alive.
+    pub(super) async fn living_members(&self) -> Result<Vec<String>, AgentError> {
+        self.look(|reconciler| {
+            let members = reconciler.view().members.values();
+            members.filter(|member| member.standing == Standing::Alive).map(|member| member.address.clone()).collect()
+        })
+        .await
     }
 
     /// Computes something from the reconciler, inside the loop.

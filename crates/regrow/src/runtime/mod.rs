@@ -14,6 +14,7 @@ pub(crate) mod handlers;
 mod locksmith;
 mod logging;
 mod logs;
+mod peers;
 mod revocation;
 mod shelf;
 mod stage;
@@ -65,6 +66,7 @@ pub(crate) struct Runtime {
     club: Option<gossip::Club>,
     /// What looks after the keys; ends with it.
     keepers: JoinSet<()>,
+    place: (regrow_model::Name, Node),
 }
 
 /// How an agent ended.
@@ -91,8 +93,8 @@ impl Runtime {
         let locksmith = settings.keys.clone().map(Locksmith::open).transpose()?;
         let keys = locksmith.as_ref().map(Locksmith::keys);
         let doors = doors::Doors::bind(&data, &settings, keys, gossip_at).await?;
-        let record =
-            Node { address: settings.address.to_string(), version: env!("CARGO_PKG_VERSION").to_owned(), since: now() };
+        let (address, version) = (settings.address.to_string(), env!("CARGO_PKG_VERSION").to_owned());
+        let record = Node { address, version, since: now(), away: false };
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -106,7 +108,7 @@ impl Runtime {
         let node = settings.node.clone();
         let mut tenure = Tenure::new(store.clone(), node.clone(), folder.id(), record.clone(), lease.clone());
         let lead = place(&mut tenure, settings.store.is_none()).await?;
-        let mut reconciler = Reconciler::new(node.clone(), record, environment);
+        let mut reconciler = Reconciler::new(node.clone(), record.clone(), environment);
         let shelf = Shelf::new(store.clone(), lease.clone(), &node, ops_max);
         shelf.recover().await.map_err(unavailable)?;
         // Before the loop looks at it: an agent that starts is to run things again.
@@ -126,13 +128,17 @@ impl Runtime {
         let driver = Driver::new(reconciler, shelf, world, inbox.clone(), messages, known);
         driver.follow(overlay, watch, seen);
         tokio::spawn(tenure.keep(inbox.clone()));
+        if let Some(club) = &club {
+            tokio::spawn(peers::follow(club.clone(), settings.member_prefix.clone(), inbox.clone()));
+            tokio::spawn(peers::meet(club.clone(), handle.clone()));
+        }
         let driver = tokio::spawn(async move {
             let _folder = folder;
             driver.run().await
         });
         let membership = club.clone().map(|club| Arc::new(club) as Arc<dyn Membership>);
         let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership);
-        Ok(Runtime { handle, inbox, driver, doors, store, lease, club, keepers })
+        Ok(Runtime { handle, inbox, driver, doors, store, lease, club, keepers, place: (node, record) })
     }
 
     /// What doors and commands speak to.
@@ -167,7 +173,14 @@ impl Runtime {
         };
         self.doors.close();
         drop(self.keepers);
-        Tenure::end(&*self.store, &self.lease).await;
+        match &ending {
+            // Others would take what goes on here for dead.
+            Ok(Ending::Left) if self.club.is_some() => {
+                let (node, record) = self.place;
+                Tenure::rest(&*self.store, &self.lease, node, record).await;
+            }
+            _ => Tenure::end(&*self.store, &self.lease).await,
+        }
         if let Some(club) = &self.club {
             club.stop().await;
         }

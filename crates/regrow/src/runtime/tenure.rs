@@ -145,6 +145,21 @@ impl Tenure {
         let _ = timeout(FAREWELL, store.lease_revoke(lease.get())).await;
     }
 
+    /// For an agent that ends while its instances go on: others may lead at once, and the node's record says that it is
+    /// away and not dead. The next agent takes it from there; without one the lease ends by itself.
+    pub(super) async fn rest(store: &dyn Store, lease: &Lease, node: Name, record: Node) {
+        let record = Record::Node(node, Node { away: true, ..record });
+        let put = PutRequest::new(record.key().to_string(), record.to_json());
+        let put = PutRequest { lease: lease.get(), ..put };
+        let led = Compare::new(LEADER, CompareOp::Equal, CompareTarget::Lease(lease.get()));
+        let request = TxnRequest {
+            compare: vec![led],
+            success: vec![Op::Put(put.clone()), Op::DeleteRange(DeleteRangeRequest::key(LEADER))],
+            failure: vec![Op::Put(put)],
+        };
+        let _ = timeout(FAREWELL, store.txn(request)).await;
+    }
+
     async fn beat(&mut self) -> Result<(), TenureError> {
         match self.store.lease_keep_alive(self.lease.get()).await {
             Ok(_) => {

@@ -33,7 +33,7 @@ impl Cluster<'_> {
         }
         self.agents += 1;
         let now = self.timeline.now();
-        let record = Node { address: "127.0.0.1".to_owned(), version: "0.1.0".to_owned(), since: now };
+        let record = Node { address: "127.0.0.1".to_owned(), version: "0.1.0".to_owned(), since: now, away: false };
         let mut reconciler = Reconciler::new(name("n1"), record, BTreeMap::new());
         let (changes, revision) = self.store.load();
         reconciler.input(Input::Changed { changes, revision }, now);
@@ -213,12 +213,13 @@ fn told(input: &Input) -> String {
         Input::Seen(observation) => format!("told: {observation:?}"),
         Input::Committed { ticket, result } => format!("told: {ticket:?} committed: {result:?}"),
         Input::Asked { ticket, command } => format!("told: {ticket:?} asks {command:?}"),
+        Input::Members(peers) => format!("told: {} members", peers.by_name.len()),
         Input::Led(lead) => format!("told: leads {lead:?}"),
         Input::Adopted { .. } => "told: adopted".to_owned(),
     }
 }
 
-pub(super) fn acted(action: &regrow_model::Action) -> String {
+pub(crate) fn acted(action: &regrow_model::Action) -> String {
     use regrow_model::Action;
     match action {
         Action::Start { instance, incarnation, .. } => format!("start {instance} life {incarnation}"),

@@ -15,6 +15,7 @@ use crate::timeline::Timeline;
 use crate::workload::Users;
 use crate::world::World;
 use agent::Agent;
+pub(crate) use agent::acted;
 use checks::Checks;
 use regrow_control::reconcile::{Input, Ticket, Transaction};
 use regrow_model::process::{Exit, ProcessId};

@@ -101,13 +101,14 @@ fn forget(cluster: &mut Cluster<'_>) {
     }
     let mut left: BTreeMap<&InstanceId, (&CauseId, Vec<Change>)> = BTreeMap::new();
     for (id, instance) in &roster.orphans {
-        if instance.phase == Phase::Exited {
+        if instance.phase == Phase::Exited || view.is_lost(&instance.node) {
             let changes = vec![Change::Delete(Key::Instance((*id).clone()))];
             left.insert(id, (&instance.cause, changes));
         }
     }
     for (id, service, found) in &roster.leftovers {
-        let process = view.instances.get(*id).is_some_and(|instance| instance.phase != Phase::Exited);
+        let process =
+            view.instances.get(*id).is_some_and(|seen| seen.phase != Phase::Exited && !view.is_lost(&seen.node));
         if !process {
             let (_, changes) = left.entry(id).or_insert((&found.cause, Vec::new()));
             endpoint::delete(changes, service, id, &found.cause, now);

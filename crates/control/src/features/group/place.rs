@@ -26,7 +26,9 @@ pub(super) struct Place {
 
 impl<'a> Places<'a> {
     pub(super) fn of(view: &'a View) -> Places<'a> {
-        let mut load: BTreeMap<&Name, u32> = view.nodes.keys().map(|node| (node, 0)).collect();
+        // Nobody is sent where gossip says that nobody is, or where nobody looks after it.
+        let fit = view.nodes.iter().filter(|(name, node)| !view.is_unreachable(name) && !node.away);
+        let mut load: BTreeMap<&Name, u32> = fit.map(|(node, _)| (node, 0)).collect();
         let mut ports: BTreeMap<&Name, Vec<u16>> = BTreeMap::new();
         for assignment in view.assignments.values() {
             if let Some(load) = load.get_mut(&assignment.node) {
@@ -39,7 +41,7 @@ impl<'a> Places<'a> {
         Places { view, by_load, load, taken, searched: BTreeMap::new() }
     }
 
-    /// A place for a new slot: the least loaded node that has a port of the range free, its lowest.
+    /// A place for a new slot on a node that is there and that gossip does not call dead: the least loaded node that has a port of the range free, its lowest.
     pub(super) fn draw(&mut self, ports: Ports) -> Result<Place, String> {
         if self.by_load.is_empty() {
             return Err("no node is there".to_owned());

@@ -112,7 +112,11 @@ pub(super) fn has_arrived(cluster: &mut Cluster<'_>, member: &Member<'_>) -> boo
 fn failure(cluster: &mut Cluster<'_>, target: &Target<'_>, all: &[Member<'_>]) -> Option<(String, CauseId)> {
     let within = target.group.spec.update.health_within.0;
     let coming = all.iter().filter(|member| {
-        member.assignment.version == target.version && member.assignment.goal == Goal::Run && !member.is_healthy()
+        // That its node is gone says nothing of the version.
+        !(member.lost || member.unreachable)
+            && member.assignment.version == target.version
+            && member.assignment.goal == Goal::Run
+            && !member.is_healthy()
     });
     for member in coming {
         let crashes = member.assignment.crashes;

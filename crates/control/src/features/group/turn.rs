@@ -118,14 +118,19 @@ impl<'t, 'a> Turn<'t, 'a> {
         self.assign(member.id, Some((member, false)), life, why, Vec::new(), true);
     }
 
-    /// Fills a slot again whose instance has died.
+    /// Gives a slot its next life elsewhere: its node is dead. That is no crash of its own.
+    fn relocate(&mut self, member: &Member<'a>) {
+        let node = &member.assignment.node;
+        let dead = self.cluster.view.members.get(node);
+        let cause = dead.map_or(&member.assignment.cause, |dead| &dead.cause).clone();
+        let life = self.next(member, member.assignment.crashes, Time::default(), &cause);
+        let why = format!("{}: its node {node} is dead", member.id);
+        self.assign(member.id, Some((member, false)), life, why, Vec::new(), false);
+    }
+
+    /// Fills a slot again whose instance has died, by itself or with its node.
     fn replace(&mut self, member: &Member<'a>) {
         let Some(seen) = member.life() else { return };
-        let why = match (&seen.error, &seen.exit) {
-            (Some(error), _) => error.text.clone(),
-            (None, Some(exit)) => format!("{} {}", member.id, ending(exit)),
-            (None, None) => format!("{} is gone", member.id),
-        };
         // A pause lets no new version begin; what dies comes back as what it was.
         let good = self.status.and_then(|status| status.good.as_ref());
         let good = good.filter(|good| self.cluster.paused && good.version == member.assignment.version);
@@ -134,6 +139,22 @@ impl<'t, 'a> Turn<'t, 'a> {
             self.target.group = group;
             self.target.version = good.version;
         }
+        match member.lost {
+            true => self.relocate(member),
+            false => self.restart(member, seen),
+        }
+        if good.is_some() {
+            self.target = Target::of(self.wanted, self.status);
+        }
+    }
+
+    /// Gives a slot its next life after the end of the one before.
+    fn restart(&mut self, member: &Member<'a>, seen: &observed::Instance) {
+        let why = match (&seen.error, &seen.exit) {
+            (Some(error), _) => error.text.clone(),
+            (None, Some(exit)) => format!("{} {}", member.id, ending(exit)),
+            (None, None) => format!("{} is gone", member.id),
+        };
         let backoff = &self.target.group.spec.backoff;
         let same = member.assignment.version == self.target.version;
         let end = end(seen, member.assignment, self.target.group.spec.port);
@@ -151,9 +172,6 @@ impl<'t, 'a> Turn<'t, 'a> {
         }
         let life = self.next(member, crashes, not_before, &seen.cause);
         self.assign(member.id, Some((member, end.port_refused)), life, why, events, false);
-        if good.is_some() {
-            self.target = Target::of(self.wanted, self.status);
-        }
     }
 
     fn next(&self, member: &Member<'_>, crashes: u32, not_before: Time, cause: &CauseId) -> Life {

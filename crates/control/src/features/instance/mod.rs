@@ -17,13 +17,14 @@ mod start;
 mod stop;
 
 pub use outcome::{exited, outcome};
+pub(crate) use stop::superseded;
 
 use super::service::{endpoint, is_process};
 use super::{Member, Roster, record};
 use regrow_model::desired::Goal;
 use regrow_model::event::{Draft, EventKind};
-use regrow_model::observed::{Endpoint, EndpointState, Phase};
-use regrow_model::{Name, Plan, Planned, Ref, Time, View};
+use regrow_model::observed::{CheckStatus, Endpoint, EndpointState, Phase};
+use regrow_model::{Name, Plan, Planned, Ref, Standing, Time, View};
 
 /// What this node should do about the instances that are assigned to it, and about those that no longer are.
 pub fn plan(view: &View, node: &Name, now: Time) -> Plan {
@@ -73,7 +74,10 @@ fn step(view: &View, member: &Member<'_>, now: Time) -> Step {
         (Goal::Run, None | Some(Phase::Starting)) => {
             start::assigned(view, member, now).map_or(Step::Nothing, Step::Start)
         }
-        (Goal::Run, Some(Phase::Running)) => unchecked(view, member, now).map_or(Step::Nothing, Step::Record),
+        (Goal::Run, Some(Phase::Running)) => {
+            let next = taken_back(view, member, now).or_else(|| unchecked(view, member, now));
+            next.map_or(Step::Nothing, Step::Record)
+        }
         (Goal::Drain, Some(_)) => draining(member, now).map_or(Step::Nothing, Step::Record),
         (Goal::Run, Some(Phase::Exited)) | (Goal::Drain | Goal::Stop, _) => Step::Nothing,
     }
@@ -102,6 +106,36 @@ fn draining(member: &Member<'_>, now: Time) -> Option<Planned> {
     let mut planned = record(object.clone(), changes, format!("{} is to leave {service}", member.id), cause);
     let message = format!("leaves {service} before its stop");
     planned.events.push(Draft::new(EventKind::Draining, object, message, cause));
+    Some(planned)
+}
+
+/// A process that runs, and whose endpoint was taken out when its node was called dead: it is back in its pools when its
+/// checks have passed again, each anew.
+fn taken_back(view: &View, member: &Member<'_>, now: Time) -> Option<Planned> {
+    let (service, current) = member.endpoint.filter(|(_, endpoint)| endpoint.state == EndpointState::Down)?;
+    let known = view.members.get(&member.assignment.node)?;
+    if known.standing != Standing::Alive {
+        return None;
+    }
+    let checks = view.services.get(service).map_or(&[][..], |wanted| &wanted.spec.checks);
+    let unknown = |check: &regrow_model::spec::Check| {
+        let output = "has not run since the node came back".to_owned();
+        (check.label(), CheckStatus { passing: false, output, since: now })
+    };
+    let next = Endpoint {
+        state: EndpointState::Failing,
+        checks: checks.iter().filter(|check| !is_process(check)).map(unknown).collect(),
+        since: now,
+        cause: known.cause.clone(),
+        ..Endpoint::clone(current)
+    };
+    let mut changes = Vec::new();
+    endpoint::put(&mut changes, service, member.id, next, now);
+    let why = format!("{} lives, and its node is back", member.id);
+    let object = Ref::instance(member.id);
+    let mut planned = record(object.clone(), changes, why, &known.cause);
+    let message = "still running, its node is back; in its pools again when its checks pass";
+    planned.events.push(Draft::new(EventKind::Adopted, object, message, &known.cause));
     Some(planned)
 }
 

@@ -60,6 +60,7 @@ pub(super) fn assigned(view: &View, member: &Member<'_>, now: Time) -> Option<Pl
         },
         cause: cause.clone(),
         disrupts: None,
+        given: Vec::new(),
         intent,
         events: Vec::new(),
     })

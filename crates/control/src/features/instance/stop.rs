@@ -22,6 +22,27 @@ pub(super) fn stray(view: &View, id: &InstanceId, instance: &Instance, now: Time
     stop(view, id, instance, why, cause, now)
 }
 
+/// Stops a process whose slot has its life elsewhere: no record is about it any more.
+pub(crate) fn superseded(view: &View, id: &InstanceId, incarnation: u64, cause: &CauseId) -> Planned {
+    let rules = rules(view, &id.group);
+    let elsewhere = view.assignments.get(id).map(|assignment| (&assignment.node, assignment.incarnation));
+    let why = match elsewhere {
+        Some((node, life)) => format!("life {incarnation} of {id} is over: life {life} is on {node}"),
+        None => format!("life {incarnation} of {id} is over: its slot is gone"),
+    };
+    let cause = view.assignments.get(id).map_or(cause, |assignment| &assignment.cause);
+    Planned {
+        object: Ref::instance(id),
+        action: Action::Stop { instance: id.clone(), incarnation, signal: rules.signal, grace: rules.grace.0 },
+        events: vec![Draft::new(EventKind::Stopping, Ref::instance(id), why.clone(), cause)],
+        why,
+        cause: cause.clone(),
+        disrupts: None,
+        given: Vec::new(),
+        intent: Vec::new(),
+    }
+}
+
 fn stop(view: &View, id: &InstanceId, instance: &Instance, why: String, cause: &CauseId, now: Time) -> Planned {
     let rules = rules(view, &id.group);
     let mut intent = Vec::new();
@@ -44,6 +65,7 @@ fn stop(view: &View, id: &InstanceId, instance: &Instance, why: String, cause: &
         why,
         cause: cause.clone(),
         disrupts: None,
+        given: Vec::new(),
         intent,
         events,
     }

@@ -8,15 +8,16 @@ use regrow_model::{CauseId, InstanceId, Name, Time};
 pub(crate) fn put(changes: &mut Vec<Change>, service: &Name, id: &InstanceId, endpoint: Endpoint, now: Time) {
     let cause = endpoint.cause.clone();
     changes.push(Change::Put(Record::Endpoint(service.clone(), id.clone(), Box::new(endpoint))));
-    index(changes, service, &cause, now);
+    changes.push(index(service, &cause, now));
 }
 
 /// Removes an endpoint and writes its service's index.
 pub(crate) fn delete(changes: &mut Vec<Change>, service: &Name, id: &InstanceId, cause: &CauseId, now: Time) {
     changes.push(Change::Delete(Key::Endpoint(service.clone(), id.clone())));
-    index(changes, service, cause, now);
+    changes.push(index(service, cause, now));
 }
 
-fn index(changes: &mut Vec<Change>, service: &Name, cause: &CauseId, now: Time) {
-    changes.push(Change::Put(Record::Service(service.clone(), Service { cause: cause.clone(), at: now })));
+/// The service's index, written anew.
+pub(crate) fn index(service: &Name, cause: &CauseId, now: Time) -> Change {
+    Change::Put(Record::Service(service.clone(), Service { cause: cause.clone(), at: now }))
 }

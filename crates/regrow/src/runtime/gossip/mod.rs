@@ -21,7 +21,7 @@ mod trail;
 
 pub(crate) use club::Club;
 pub(crate) use settings::{DEFAULT, GossipFlags, GossipSettings};
-pub(crate) use trail::Trail;
+pub(crate) use trail::{Trail, reason};
 
 use crate::exit::Failure;
 use node::Bound;

@@ -34,7 +34,8 @@ impl Trail {
         }
     }
 
-    fn keep(&self, happening: &Happening) {
+    /// Keeps one.
+    pub(crate) fn keep(&self, happening: &Happening) {
         let Some((name, text)) = about(&happening.event) else { return };
         let Ok(mut kept) = self.kept.lock() else { return };
         if !kept.contains_key(&name) && kept.len() >= MEMBERS_MAX {
@@ -62,7 +63,7 @@ fn at(happening: &Happening) -> Time {
 }
 
 /// Why a member was suspected or declared dead, for people.
-pub(super) fn reason(evidence: Evidence) -> &'static str {
+pub(crate) fn reason(evidence: Evidence) -> &'static str {
     match evidence {
         Evidence::NoAck => "no answer came, direct, through others or over TCP",
         Evidence::Refused => "it refused a TCP connection: its process is gone",

@@ -54,6 +54,7 @@ fn forget(view: &View, name: &Name, node: &Name, now: Time) -> Planned {
         why: "it is no longer in the spec".to_owned(),
         cause: cause.unwrap_or_else(|| CauseId::new(now, 0)),
         disrupts: None,
+        given: Vec::new(),
         intent: Vec::new(),
         events: Vec::new(),
     }
@@ -262,6 +263,7 @@ impl Step<'_> {
             why,
             cause,
             disrupts: None,
+            given: Vec::new(),
             intent: Vec::new(),
             events: Vec::new(),
         }

@@ -15,7 +15,7 @@ fn cluster() -> Cluster {
     let cause = cluster.cause();
     cluster.put(Record::DesiredService(name("web"), desired::Service { spec, cause: cause.clone() }));
     cluster.put(Record::DesiredService(name("my-db"), desired::Service { spec: spec::Service::default(), cause }));
-    let node = Node { address: "10.0.0.7".to_owned(), version: "0.1.0".to_owned(), since: cluster.now };
+    let node = Node { address: "10.0.0.7".to_owned(), version: "0.1.0".to_owned(), since: cluster.now, away: false };
     cluster.put(Record::Node(name("n1"), node));
     cluster.key("/proxy/a", Some("1"));
     cluster.key("/proxy/b/c", Some("2"));
