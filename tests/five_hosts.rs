@@ -148,7 +148,8 @@ impl Fleet {
     fn servers(&self) -> usize {
         let is_server = |pid: &u32| {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            words.starts_with(b"python3\0server.py")
+            let mut words = words.split(|byte| *byte == 0);
+            words.next().is_some_and(|program| program.ends_with(b"python3")) && words.next() == Some(b"server.py")
         };
         (1..=HOSTS).map(|host| self.pids(host).iter().filter(|pid| is_server(pid)).count()).sum()
     }

@@ -29,7 +29,7 @@ fn cluster(count: u32) -> World {
             tags: BTreeMap::new(),
             agent: true,
             listing: Some(format!("/members/{node}")),
-            by: node.clone(),
+            by: name(if number == 1 { "n2" } else { "n1" }),
             why: String::new(),
             since: world.now,
             confirmed: None,
@@ -303,6 +303,37 @@ fn others_record_who_does_not_itself_and_programs_of_others_are_listed_too() {
     assert!(confirm(&world.view, world.now).actions.is_empty());
     world.now = world.now.after(super::FRESH);
     assert_eq!(keys(&confirm(&world.view, world.now).actions[0]), ["delete /regrow/observed/member/serf"]);
+}
+
+#[test]
+fn silence_counts_only_about_those_that_were_met() {
+    let mut world = cluster(3);
+    world.view.local.peers.by_name.remove(&name("n3"));
+    ends(&mut world, "n3");
+    let plan = looks(&world, "n1", true);
+    assert!(plan.actions.is_empty(), "n1 may not have met it yet");
+    world.now = plan.recheck_at.expect("it looks again");
+    let gone = looks(&world, "n1", true).actions.remove(0);
+    assert!(told(&gone.events).contains("gossip has not heard of it, and its lease in the store has ended"));
+
+    let mut unmet = cluster(3);
+    let alone = Member { by: name("n3"), ..Member::clone(&unmet.view.members[&name("n3")]) };
+    unmet.put(Record::Member(name("n3"), Box::new(alone)));
+    unmet.view.local.peers.by_name.remove(&name("n3"));
+    ends(&mut unmet, "n3");
+    unmet.now = unmet.now.after(Duration::from_secs(3_600));
+    assert!(looks(&unmet, "n1", true).actions.is_empty(), "gossip reaches nobody there: it says nothing");
+}
+
+#[test]
+fn one_that_has_come_back_is_not_called_gone_by_those_who_have_not_heard() {
+    let mut world = cluster(3);
+    let back = Member { incarnation: 2, ..Member::clone(&world.view.members[&name("n3")]) };
+    world.put(Record::Member(name("n3"), Box::new(back)));
+    for standing in [Standing::Left, Standing::Failed] {
+        sees(&mut world, "n3", standing);
+        assert!(looks(&world, "n1", true).actions.is_empty(), "{standing:?}");
+    }
 }
 
 #[test]

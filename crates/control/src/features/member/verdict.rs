@@ -82,6 +82,13 @@ impl Round<'_> {
         };
         match (peer.standing, before.standing) {
             (Standing::Alive, Standing::Alive) if !before.agent && self.leads => self.update(name, peer, before),
+            // That another has met it is what makes gossip's silence about it mean anything.
+            (Standing::Alive, Standing::Alive) if before.by == *name => {
+                if self.is_due(peer.since.max(before.since).after(OWN_BUSINESS), name) {
+                    let next = Member { by: self.node.clone(), ..before.clone() };
+                    self.alive(name, peer, next, format!("{name} was met"), None);
+                }
+            }
             (Standing::Alive, Standing::Alive) => {}
             (Standing::Alive, _) if peer.incarnation > before.incarnation => {
                 if self.is_due(peer.since.after(OWN_BUSINESS), name) {
@@ -93,6 +100,8 @@ impl Round<'_> {
                     self.gone(name, peer, before);
                 }
             }
+            // One that has come back is still called gone by those who have not heard of it.
+            (Standing::Left, Standing::Alive) if peer.incarnation < before.incarnation => {}
             (Standing::Left, Standing::Alive | Standing::Failed) if self.is_due(peer.since, name) => {
                 self.gone(name, peer, before);
             }
@@ -101,10 +110,11 @@ impl Round<'_> {
     }
 
     /// A member that is recorded as alive, whose lease has ended, and that gossip here has never heard of: it died while
-    /// everybody else was away too.
+    /// everybody else was away too. Only of one that was met before: where gossip reaches nobody it says nothing.
     fn unheard(&mut self, name: &Name, before: &Member) {
         let up = self.view.nodes.get(self.node).map(|me| me.since.after(HEARD_BY));
-        if before.standing != Standing::Alive || self.view.nodes.contains_key(name) {
+        let unknown = before.standing == Standing::Alive && !self.view.nodes.contains_key(name);
+        if !unknown || before.by == *name {
             return;
         }
         match up {
