@@ -85,7 +85,7 @@ impl Round<'_> {
             // That another has met it is what makes gossip's silence about it mean anything.
             (Standing::Alive, Standing::Alive) if before.by == *name => {
                 if self.is_due(peer.since.max(before.since).after(OWN_BUSINESS), name) {
-                    let next = Member { by: self.node.clone(), ..before.clone() };
+                    let next = Member { by: self.node.clone(), ..Member::clone(before) };
                     self.alive(name, peer, next, format!("{name} was met"), None);
                 }
             }
