@@ -64,11 +64,11 @@ fn step(view: &View, name: &Name, member: &Entry<Member>, doubt: &Doubt, now: Ti
         return;
     }
     if member.confirmed.is_none() {
-        if peer.is_some_and(|peer| peer.quarantined) && instances > 0 {
+        if peer.is_some_and(|peer| peer.quarantined) {
             let why = "it comes and goes, and is in quarantine".to_owned();
             return hold(replace(), Rule::Quarantine, why);
         }
-        if let Some(why) = doubt.why().filter(|_| instances > 0) {
+        if let Some(why) = doubt.why() {
             return hold(replace(), Rule::Freeze, why);
         }
         let next = Member { confirmed: Some(now), ..Member::clone(member) };

@@ -242,11 +242,18 @@ impl Round<'_> {
     fn alive(&mut self, name: &Name, peer: &Peer, next: Member, why: String, event: Option<(EventKind, String)>) {
         let cause = next.cause.clone();
         let mut changes = Vec::new();
-        let before = self.view.members.get(name).and_then(|before| before.listing.clone());
+        let before = self.view.members.get(name);
+        let listed = before.is_some_and(|before| {
+            let shown = |member: &Member| {
+                (member.standing, member.address.clone(), member.tags.clone(), member.listing.clone())
+            };
+            shown(before) == shown(&next)
+        });
+        let before = before.and_then(|before| before.listing.clone());
         changes.extend(
             before.filter(|key| next.listing.as_ref() != Some(key)).map(|key| Change::Delete(Key::Listing(key))),
         );
-        if let (Some(key), Ok(at)) = (next.listing.clone(), peer.address.parse::<SocketAddr>()) {
+        if let (Some(key), Ok(at), false) = (next.listing.clone(), peer.address.parse::<SocketAddr>(), listed) {
             let listing = Listing {
                 name: name.to_string(),
                 address: at.ip().to_string(),
