@@ -10,9 +10,9 @@ use regrow_sim::fleet::{Rule, Tally, judge, run};
 use regrow_sim::{Deed, Faithful, Seam};
 
 /// Seeds that always run.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 50;
 /// A planted bug must be found in this many seeds.
-const PLANTED: u64 = 60;
+const PLANTED: u64 = 40;
 
 fn seeds() -> u64 {
     std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS)

@@ -199,7 +199,7 @@ impl Fleet<'_> {
         } else if !fenced || !self.store.holds(&transaction) {
             Err(CommitError::Conflict)
         } else {
-            self.judge_commit(&transaction);
+            self.judge_commit(host, &transaction);
             let name = self.hosts[host].name.clone();
             self.note(|| format!("{name} commits {}", said(&transaction)));
             Ok(self.write(transaction))

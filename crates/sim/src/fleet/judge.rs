@@ -15,7 +15,8 @@ pub enum Rule {
     OneRemoval,
     /// A node is dead only when its lease has ended and gossip's verdict is recorded.
     TwoSources,
-    /// No node is dead while more than the freeze's share of the nodes are recorded as failed.
+    /// No node is dead while more than the freeze's share of the nodes are recorded as failed and are not back in the
+    /// leader's gossip.
     Freeze,
     /// A slot is filled elsewhere only when what was there is out of the catalog, and its node is dead.
     NoTwins,
@@ -51,7 +52,7 @@ impl Fleet<'_> {
     }
 
     /// Looks at a transaction just before it is committed.
-    pub(super) fn judge_commit(&mut self, transaction: &Transaction) {
+    pub(super) fn judge_commit(&mut self, host: usize, transaction: &Transaction) {
         for change in &transaction.changes {
             match change {
                 Change::Delete(Key::Listing(key)) => {
@@ -69,7 +70,7 @@ impl Fleet<'_> {
                     let newly = next.confirmed.is_some() && before.is_none_or(|before| before.confirmed.is_none());
                     if newly {
                         self.tally.deaths += 1;
-                        self.judge_death(name, next.standing);
+                        self.judge_death(host, name, next.standing);
                     }
                 }
                 Change::Put(Record::Event(_, event)) if event.message.contains("is over: life") => {
@@ -80,16 +81,22 @@ impl Fleet<'_> {
         }
     }
 
-    fn judge_death(&mut self, name: &regrow_model::Name, standing: Standing) {
+    fn judge_death(&mut self, host: usize, name: &regrow_model::Name, standing: Standing) {
         let truth = self.store.truth();
         let leased = truth.nodes.contains_key(name);
         if leased || standing == Standing::Alive {
             return self.breaks(Rule::TwoSources, format!("{name} is called dead, and its lease lives: {leased}"));
         }
         let (mut all, mut failed) = (0u32, 0u32);
-        for member in truth.members.values() {
-            let unconfirmed = member.standing == Standing::Failed && member.confirmed.is_none();
-            all += u32::from(member.standing == Standing::Alive || unconfirmed);
+        let returned = |name: &regrow_model::Name| {
+            let seen = |other: &usize| self.hosts[*other].name == *name;
+            let opinion = self.hosts[host].opinions.iter().find(|(other, _)| seen(other));
+            opinion.is_some_and(|(_, opinion)| opinion.standing == Standing::Alive)
+        };
+        for (name, member) in &truth.members {
+            let gone = member.standing == Standing::Failed && !returned(name);
+            let unconfirmed = gone && member.confirmed.is_none();
+            all += u32::from(!gone || unconfirmed);
             failed += u32::from(unconfirmed);
         }
         // Those that were confirmed before only make the share larger; here they are left out on both sides.
