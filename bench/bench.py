@@ -1,201 +1,56 @@
-"""Measures Regrow and writes bench/RESULTS.md. See bench/README.md."""
+"""Measures Regrow, section by section, and writes bench/RESULTS.md. See bench/README.md.
 
-import json
+`bench.py [SECTION …]`: those only; the others keep what they have.
+"""
+
+import importlib
 import os
 import platform
-import random
-import signal
-import statistics
-import subprocess
+import re
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
-from cluster import REGROW, ROOT, Cluster, free_port, in_rotation, until, web
+from cluster import REGROW, ROOT
+from figures import version
 
-EXAMPLES = ROOT / "target/release/examples"
+RESULTS = ROOT / "bench/RESULTS.md"
+# Modules beside this one, each with a TITLE and `section(quick)`, in the order of the page.
+SECTIONS = ["loop", "node_death", "engine", "etcd", "gossip"]
+SMALL = " **QUICK=1: too small to be believed.**"
+HEAD = """# Results
 
-
-def quantile(values, q):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(q * len(values)))]
-
-
-def kills(count):
-    """Kills under load: times until out of rotation, and until back in it, in milliseconds."""
-    front = free_port()
-    cluster = web(front, "23000-23019")
-    out, back = [], []
-    try:
-        cluster.until_healthy()
-        path = cluster.folder / "run/haproxy.sock"
-        load = subprocess.Popen(
-            ["wrk", "-t1", "-c4", f"-d{count * 3 + 60}s", f"http://127.0.0.1:{front}/"], stdout=subprocess.DEVNULL
-        )
-        for _ in range(count):
-            until("all serve", lambda: len(cluster.instances("web")) == 3)
-            victim = random.choice(cluster.instances("web"))
-            until("in rotation", lambda: in_rotation(path, victim["id"]))
-            start = time.monotonic()
-            os.kill(victim["pid"], signal.SIGKILL)
-            until("out of rotation", lambda: not in_rotation(path, victim["id"]), 0.001)
-            out.append((time.monotonic() - start) * 1000)
-            until("in rotation again", lambda: in_rotation(path, victim["id"]), 0.001)
-            back.append((time.monotonic() - start) * 1000)
-        load.kill()
-        load.wait()
-    finally:
-        cluster.close()
-    return out, back
-
-
-def program_start():
-    """How long the example's program takes alone until it answers, in milliseconds."""
-    times = []
-    for _ in range(10):
-        port = free_port()
-        env = dict(os.environ, ADDRESS="127.0.0.1", PORT=str(port), INSTANCE="alone")
-        start = time.monotonic()
-        server = subprocess.Popen(
-            [sys.executable, ROOT / "examples/web/server.py"], env=env, stdout=subprocess.DEVNULL
-        )
-
-        def answers():
-            try:
-                return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).status == 200
-            except OSError:
-                return False
-
-        until("it answers", answers, 0.001)
-        times.append((time.monotonic() - start) * 1000)
-        server.kill()
-        server.wait()
-    return statistics.median(times)
-
-
-def first_plan():
-    """From the start of the process to its first assignment, in milliseconds."""
-    times = []
-    for _ in range(10):
-        cluster = web(free_port(), "23020-23039")
-        try:
-            times.append((until("assigned", lambda: cluster.logged("assigned"))["ts"] - cluster.started) * 1000)
-            cluster.until_healthy()
-        finally:
-            cluster.close()
-    return times
-
-
-def idle(count, seconds):
-    """Resident MB of the agent, its share of a core in percent, and the MB of all shims."""
-    spec = f"""
-cluster: idle
-services:
-  s: {{checks: [{{tcp: true, interval: 1s}}]}}
-groups:
-  g:
-    service: s
-    size: {count}
-    provider: process
-    command: [python3, -S, -E, server.py]
-    port: 23040-{23040 + count + 20}
-    stop: {{grace: 1s}}
+Written by `make bench` ([how](README.md)).
 """
-    server = (
-        "import os, socket\n"
-        "s = socket.create_server((os.environ['ADDRESS'], int(os.environ['PORT'])))\n"
-        "while True:\n    s.accept()[0].close()\n"
-    )
-    cluster = Cluster(spec, [("server.py", server)])
-    try:
-        cluster.until_healthy()
-        pid = cluster.agent.pid
-
-        def ticks():
-            words = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            return int(words[11]) + int(words[12])
-
-        def kib(path, field):
-            lines = path.read_text().splitlines()
-            return sum(int(line.split()[1]) for line in lines if line.startswith(field))
-
-        time.sleep(5)
-        before, start = ticks(), time.monotonic()
-        time.sleep(seconds)
-        share = (ticks() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - start) * 100
-        shims = 0
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and b"\0shim\0" in (entry / "cmdline").read_bytes():
-                    shims += kib(entry / "smaps_rollup", "Pss:")
-            except OSError:
-                pass
-        return kib(Path(f"/proc/{pid}/status"), "VmRSS") / 1024, share, shims / 1024
-    finally:
-        cluster.close()
 
 
-def example(name, *words):
-    return subprocess.run([EXAMPLES / name, *words], capture_output=True, check=True, text=True).stdout
-
-
-def version(*command):
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return (done.stdout + done.stderr).strip().splitlines()[0]
+def machine():
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), platform.machine())
+    return (f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores ({cpu}), Linux {platform.release()}, "
+            f"Regrow {version(REGROW, '--version').split()[-1]}.")
 
 
 def main():
-    rows = []
-
-    def row(figure, wanted, got):
-        rows.append(f"| {figure} | {wanted} | {got} |")
-        print(f"{figure}: {got} (wanted: {wanted})", flush=True)
-
-    out, back = kills(50)
-    row("SIGKILL of an instance → HAProxy sends it nothing more, 50 kills under load", "median ≤ 100 ms",
-        f"median {statistics.median(out):.0f} ms, p99 {quantile(out, 0.99):.0f} ms")
-    start = program_start()
-    row("SIGKILL → the replacement is healthy and in rotation",
-        f"the program's own start ({start:.0f} ms) + one interval (1,000 ms) + ≤ 300 ms",
-        f"median {statistics.median(back):.0f} ms, p99 {quantile(back, 0.99):.0f} ms")
-    speed = json.loads(example("speed"))
-    median, worst = speed["render_10000_endpoints_ms"]
-    row("1,000 services × 10 endpoints rendered into one file", "≤ 20 ms",
-        f"median {median:.1f} ms, worst {worst:.1f} ms")
-    median, worst = speed["plan_10000_instances_ms"]
-    row("planning a view of 10,000 instances", "≤ 10 ms", f"median {median:.1f} ms, worst {worst:.1f} ms")
-    memory, share, shims = idle(100, 30)
-    row("idle agent with 100 instances: resident memory", "≤ 40 MB",
-        f"{memory:.1f} MB (and its 100 shims together {shims:.0f} MB)")
-    row("idle agent with 100 instances: processor", "≤ 1 % of a core", f"{share:.2f} %")
-    times = first_plan()
-    row("start of the process → first plan", "≤ 200 ms",
-        f"median {statistics.median(times):.0f} ms, worst {max(times):.0f} ms")
-    (ROOT / "bench/RESULTS.md").write_text(page("\n".join(rows), example("measure")))
-
-
-def page(table, puts):
-    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), platform.machine())
-    return f"""# Results
-
-Written by `make bench` ([how](README.md)) on {time.strftime("%Y-%m-%d")}: {os.cpu_count()} cores ({cpu}), Linux
-{platform.release()}, Regrow {version(REGROW, "--version").split()[-1]}, {version("haproxy", "-v").split(" - ")[0]}, Python {platform.python_version()}.
-
-| figure | wanted | measured |
-|---|---|---|
-{table}
-
-A chain of separate tools (gossip agent, key-value store, template daemon) was measured once at 7 s (watching) and 16 s
-(polling) for the first figure on a machine of this kind.
-
-## Store, durability on
-
-```text
-{puts.strip()}
-```
-"""
+    there = [name for name in SECTIONS if (ROOT / f"bench/{name}.py").exists()]
+    asked = sys.argv[1:] or there
+    if unknown := sorted(set(asked) - set(there)):
+        raise SystemExit(f"bench.py: no section {', '.join(unknown)}: there are {', '.join(there)}")
+    quick = bool(os.environ.get("QUICK"))
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    written = dict(re.findall(r"^## (.*)\n\n((?:(?!## ).*\n)*)", text, re.MULTILINE))
+    modules = [importlib.import_module(name) for name in there]
+    for module in modules:
+        if module.__name__ not in asked:
+            continue
+        print(f"-- {module.__name__}", flush=True)
+        start = time.monotonic()
+        body = module.section(quick)
+        print(f"-- {module.__name__}: {time.monotonic() - start:.0f} s", flush=True)
+        written[module.TITLE] = f"{machine()}{SMALL if quick else ''} {body}"
+        # At once: a section that fails later takes nothing with it.
+        sections = [f"## {one.TITLE}\n\n{written[one.TITLE].strip()}\n" for one in modules if one.TITLE in written]
+        RESULTS.write_text("\n".join([HEAD, *sections]))
 
 
 if __name__ == "__main__":

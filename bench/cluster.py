@@ -12,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REGROW = ROOT / "target/release/regrow"
+EXAMPLES = ROOT / "target/release/examples"
 WAIT_S = 60
 
 

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Measures everything and rewrites bench/RESULTS.md. About five minutes on an idle machine.
+# Measures everything and rewrites bench/RESULTS.md: about 20 minutes on an idle machine, QUICK=1 about five.
+# Usage: bench/run.sh [SECTION …]     needs root for the network namespaces of `gossip`
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --locked -p regrow
 cargo build --release --locked -p regrow-control -p regrow-store --examples
-exec python3 bench/bench.py "$@"
+exec python3 -B bench/bench.py "$@"

@@ -6,7 +6,7 @@ set -eu
 case "${1:?run, test or bench}" in
 run) packages="haproxy python3" ;;
 test) packages="haproxy python3 curl procps serf redis-server redis-tools etcd-server etcd-client openssh-server openssh-client openssl" ;;
-bench) packages="haproxy python3 curl procps wrk serf etcd-server etcd-client" ;;
+bench) packages="haproxy python3 curl procps wrk serf etcd-server etcd-client iproute2 nftables" ;;
 *) echo "install.sh: $1 is not run, test or bench" >&2; exit 2 ;;
 esac
 [ "$1" = test ] && packages="$packages wrk"

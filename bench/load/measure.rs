@@ -35,7 +35,7 @@ fn next(number: &mut u64) -> u64 {
     *number
 }
 
-/// Lets clients ask until the time is over, and prints what it took. The first tenth is not counted.
+/// Lets clients ask until the time is over, and prints what it took. The first tenth is in `calls` only.
 pub(crate) async fn repeat(
     load: &Load<'_>,
     connections: &[Connection],
@@ -45,22 +45,24 @@ pub(crate) async fn repeat(
     let end = begin + load.time;
     let client = async |number: u64| {
         let connection = &connections[number as usize % connections.len()];
-        let (mut times, mut random) = (Vec::new(), (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let (mut times, mut calls, mut random) = (Vec::new(), 0, (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         loop {
             let key = next(&mut random) % load.keys;
             let start = Instant::now();
             if start >= end {
-                return Ok::<_, Failed>(times);
+                return Ok::<_, Failed>((times, calls));
             }
             ask(connection, key).await?;
+            calls += 1;
             if start >= begin {
                 times.push(start.elapsed());
             }
         }
     };
     let clients = (0..load.clients).map(client);
-    let times = futures_util::future::try_join_all(clients).await?;
-    let name = format!("\"what\":\"{}\",\"clients\":{}", load.what, load.clients);
+    let (times, calls): (Vec<_>, Vec<u64>) = futures_util::future::try_join_all(clients).await?.into_iter().unzip();
+    let calls: u64 = calls.iter().sum();
+    let name = format!("\"what\":\"{}\",\"clients\":{},\"calls\":{calls}", load.what, load.clients);
     report(&name, times.into_iter().flatten().collect(), load.time);
     Ok(())
 }
