@@ -168,8 +168,14 @@ impl Cluster {
 
     /// Starts `regrow up`, or `regrow agent`; its log goes to `agent.log`.
     pub fn start(&mut self, words: &[&str]) {
+        self.start_with(words, &[]);
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(&mut self, words: &[&str], variables: &[(&str, &str)]) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("agent.log")).expect("a log");
         let mut command = self.command(words);
+        command.envs(variables.iter().copied());
         command.stdout(log.try_clone().expect("a copy")).stderr(log);
         self.agent = Some(command.spawn().expect("the binary starts"));
     }

@@ -6,6 +6,7 @@
 //! - What should happen next: [`Plan`], a list of [`Action`]s; what came of one: [`Outcome`].
 //! - What happened, and why: [`Event`], tied into chains by [`CauseId`].
 
+pub mod access;
 pub mod action;
 pub mod cause;
 pub mod cron;

@@ -79,3 +79,11 @@ pub const RUN_BYTES_MAX: usize = 512 << 10;
 pub const PEER_TRAIL_LINES_MAX: usize = 24;
 /// Ended runs kept at most, whatever their retention: the oldest go first.
 pub const RUNS_KEPT: usize = 100_000;
+/// Most tokens, revoked ones counted; beyond it the oldest that are revoked or expired go.
+pub const TOKENS_MAX: usize = 1_000;
+/// Most key prefixes of one token.
+pub const TOKEN_PREFIXES_MAX: usize = 32;
+/// Longest key prefix of a token, bytes.
+pub const TOKEN_PREFIX_BYTES_MAX: usize = 1_024;
+/// Longest note of a token, bytes.
+pub const TOKEN_NOTE_BYTES_MAX: usize = 256;

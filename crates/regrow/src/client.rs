@@ -163,7 +163,7 @@ impl Client {
             .map_err(|_| Failure::failed(format!("{} answered {status}", self.place())))?;
         let code = match refusal.kind {
             RefusalKind::Usage => Code::Usage,
-            RefusalKind::Refused => Code::Refused,
+            RefusalKind::Refused | RefusalKind::Unauthenticated | RefusalKind::Denied => Code::Refused,
             RefusalKind::NotFound => Code::NotFound,
             RefusalKind::Unavailable => Code::Unreachable,
         };

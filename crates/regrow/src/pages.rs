@@ -33,6 +33,11 @@ impl<'a> Pages<'a> {
         Pages { store, request, page: VecDeque::new(), more: true }
     }
 
+    /// The revision that all of them are of; known when the first has been asked for.
+    pub(crate) fn revision(&self) -> Revision {
+        self.request.revision
+    }
+
     /// The next key.
     pub(crate) async fn next(&mut self) -> Result<Option<KeyValue>> {
         if self.page.is_empty() && self.more {

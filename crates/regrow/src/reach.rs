@@ -66,7 +66,11 @@ pub(crate) fn failed(error: Error) -> Failure {
         Error::Compacted { .. } | Error::FutureRevision { .. } | Error::LeaseNotFound(_) | Error::KeyNotFound => {
             Code::NotFound
         }
-        Error::NoSpace | Error::TooManyWatches { .. } => Code::Refused,
+        Error::NoSpace
+        | Error::TooManyWatches { .. }
+        | Error::Denied { .. }
+        | Error::Anonymous { .. }
+        | Error::Unauthenticated { .. } => Code::Refused,
         Error::EmptyKey
         | Error::RequestTooLarge { .. }
         | Error::TooManyOps { .. }

@@ -15,10 +15,12 @@
 //! | `GET /api/instances/{id}/logs?tail=&follow=` | a JSON object a line |
 //! | `GET /api/health` | `ok` |
 //!
+//! What is asked for by each, and so who may, is in `access::http`; tokens and the audit log are in [`access::tokens`].
+//!
 //! A refusal is a [`Refusal`] with the status of its kind. Requests that change something must be `application/json`,
 //! and without TLS the `Host` must be an address or `localhost`: a web page in somebody's browser can send neither across origins.
 
-use crate::access::Peer;
+use crate::access::{self, Guard, Peer, Why};
 use crate::etcd::transport;
 use crate::wire::{Applied, BODY_BYTES_MAX, Bundle, EventsQuery, LogsQuery, Pause, Refusal, RefusalKind, Scale};
 use crate::{Agent, AgentError, Entrance, Lines};
@@ -28,10 +30,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use regrow_control::apply::{self, Resolved};
 use regrow_control::reconcile::{Command, Restart};
-use regrow_model::{InstanceId, Kind, Name, Ref};
+use regrow_model::{CauseId, InstanceId, Kind, Name, Ref};
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -40,10 +42,14 @@ use std::time::Duration;
 
 type Shared = Arc<dyn Agent>;
 type Answered<T> = Result<Json<T>, Refusal>;
+/// A change that was made.
+type Done = Result<(Extension<CauseId>, Json<Applied>), Refusal>;
 
 /// The routes, over an agent. `more`: routes of other nouns, behind the same checks.
-pub fn router(agent: Shared, more: Router) -> Router {
-    Router::new()
+///
+/// `guard`: who may ask for what.
+pub fn router(agent: Shared, more: Router, guard: Guard) -> Router {
+    let routes = Router::new()
         .route("/api/health", get(async || "ok\n"))
         .route("/api/status", get(status))
         .route("/api/plan", get(plan).post(preview))
@@ -61,14 +67,27 @@ pub fn router(agent: Shared, more: Router) -> Router {
         .route("/api/events", get(events))
         .fallback(async |request: Request| not_found(format!("there is no {}", request.uri().path())))
         .with_state(agent)
-        .merge(more)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn(same_origin))
+        .merge(more);
+    access::guarded(routes, guard).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(middleware::from_fn(same_origin))
 }
 
 /// Serves the routes to whoever comes by an entrance, until the future is dropped.
 pub async fn serve(entrance: impl Into<Entrance>, router: Router) {
-    transport::serve(entrance.into(), router, Arc::new(|_, _| None)).await;
+    let desk: Arc<dyn transport::Desk> = Arc::new(Desk(router));
+    transport::serve(entrance.into(), Arc::new(move |_| desk.clone())).await;
+}
+
+/// Every connection has the same routes; who is there is looked at with each request.
+struct Desk(Router);
+
+impl transport::Desk for Desk {
+    fn short(&self, _: &HeaderMap) -> Option<Arc<crate::etcd::Door>> {
+        None
+    }
+
+    fn routes(&self, _: &HeaderMap) -> Router {
+        self.0.clone()
+    }
 }
 
 /// Refuses what a web page of another origin could have sent.
@@ -105,37 +124,37 @@ async fn preview(State(agent): State<Shared>, body: Bytes) -> Answered<Applied> 
     Ok(Json(Applied::planned(differences, plan)))
 }
 
-async fn apply_bundle(State(agent): State<Shared>, body: Bytes) -> Answered<Applied> {
+async fn apply_bundle(State(agent): State<Shared>, body: Bytes) -> Done {
     command(&agent, Command::Apply(resolve(body)?)).await
 }
 
-async fn scale(State(agent): State<Shared>, Path(group): Path<String>, body: Bytes) -> Answered<Applied> {
+async fn scale(State(agent): State<Shared>, Path(group): Path<String>, body: Bytes) -> Done {
     let Scale { size } = read(body)?;
     command(&agent, Command::Scale(name(&group)?, size)).await
 }
 
-async fn replace(State(agent): State<Shared>, Path(group): Path<String>) -> Answered<Applied> {
+async fn replace(State(agent): State<Shared>, Path(group): Path<String>) -> Done {
     command(&agent, Command::Replace(name(&group)?)).await
 }
 
-async fn restart_group(State(agent): State<Shared>, Path(group): Path<String>) -> Answered<Applied> {
+async fn restart_group(State(agent): State<Shared>, Path(group): Path<String>) -> Done {
     command(&agent, Command::Restart(Restart::Group(name(&group)?))).await
 }
 
-async fn restart_instance(State(agent): State<Shared>, Path(id): Path<String>) -> Answered<Applied> {
+async fn restart_instance(State(agent): State<Shared>, Path(id): Path<String>) -> Done {
     command(&agent, Command::Restart(Restart::Instance(instance(&id)?))).await
 }
 
-async fn pause(State(agent): State<Shared>, body: Bytes) -> Answered<Applied> {
+async fn pause(State(agent): State<Shared>, body: Bytes) -> Done {
     let Pause { why, seconds } = read(body)?;
     command(&agent, Command::Pause { why, length: seconds.map(Duration::from_secs) }).await
 }
 
-async fn resume(State(agent): State<Shared>) -> Answered<Applied> {
+async fn resume(State(agent): State<Shared>) -> Done {
     command(&agent, Command::Resume).await
 }
 
-async fn halt(State(agent): State<Shared>) -> Answered<Applied> {
+async fn halt(State(agent): State<Shared>) -> Done {
     command(&agent, Command::Halt).await
 }
 
@@ -166,15 +185,17 @@ async fn logs(
     Ok(lines(agent.logs(instance(&id)?, query).await?))
 }
 
-async fn command(agent: &Shared, command: Command) -> Answered<Applied> {
+/// The cause goes beside the answer too, for the audit log.
+async fn command(agent: &Shared, command: Command) -> Done {
     let answer = agent.command(command).await?;
-    Ok(Json(Applied {
+    let applied = Applied {
         differences: answer.differences,
         actions: Vec::new(),
         held: Vec::new(),
         revision: answer.revision,
-        cause: Some(answer.cause),
-    }))
+        cause: Some(answer.cause.clone()),
+    };
+    Ok((Extension(answer.cause), Json(applied)))
 }
 
 /// A body that is sent as its lines come.
@@ -232,7 +253,9 @@ impl IntoResponse for Refusal {
             RefusalKind::Refused => StatusCode::CONFLICT,
             RefusalKind::NotFound => StatusCode::NOT_FOUND,
             RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            RefusalKind::Denied => StatusCode::FORBIDDEN,
         };
-        (status, Json(self)).into_response()
+        (status, Extension(Why(self.error.clone())), Json(self)).into_response()
     }
 }

@@ -1,7 +1,8 @@
 //! The types that travel between the command line and the agent.
 
 use regrow_control::apply::Difference;
-use regrow_model::{CauseId, Held, Plan, Revision};
+use regrow_model::access::Grant;
+use regrow_model::{CauseId, Held, Name, Plan, Revision, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -138,6 +139,85 @@ pub struct RenderedFile {
     pub current: Option<String>,
 }
 
+/// A token that is to be made.
+// Not `deny_unknown_fields`: it does not go with `flatten`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// Its name.
+    pub id: Name,
+    /// What its holder may do.
+    #[serde(flatten)]
+    pub grant: Grant,
+    /// What it is for.
+    #[serde(default)]
+    pub note: String,
+    /// Seconds that it is good for; for ever without it.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+}
+
+/// A token that was made.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Made {
+    /// The secret: told here, and kept nowhere.
+    pub token: String,
+    /// All else of it.
+    #[serde(flatten)]
+    pub line: TokenLine,
+}
+
+/// Whether a token is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenState {
+    /// It is.
+    Good,
+    /// Its time is over.
+    Expired,
+    /// It was taken back.
+    Revoked,
+}
+
+/// A token as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLine {
+    /// Its name.
+    pub id: Name,
+    /// Whether it is good.
+    pub state: TokenState,
+    /// What its holder may do.
+    #[serde(flatten)]
+    pub grant: Grant,
+    /// What it is for.
+    #[serde(default)]
+    pub note: String,
+    /// When it was made.
+    pub created: Time,
+    /// By whom.
+    pub created_by: String,
+    /// From when on it is refused.
+    #[serde(default)]
+    pub expires: Option<Time>,
+    /// When it was taken back.
+    #[serde(default)]
+    pub revoked: Option<Time>,
+    /// By whom.
+    #[serde(default)]
+    pub revoked_by: Option<String>,
+}
+
+/// Which lines of the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditQuery {
+    /// At most so many of the newest. Default 100, at most 10,000.
+    pub last: Option<usize>,
+    /// Go on with new ones as they come.
+    pub follow: bool,
+    /// Only of whom: `token/ci`, `certificate/ann`, `owner`, `anonymous`.
+    pub who: Option<String>,
+}
+
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -159,4 +239,8 @@ pub enum RefusalKind {
     NotFound,
     /// It cannot be done now: 503.
     Unavailable,
+    /// Nobody knows who asks: 401.
+    Unauthenticated,
+    /// Whoever asks may not: 403.
+    Denied,
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::poll_fn;
+use regrow_serve::access::{Audit, Guard};
 use regrow_serve::etcd::{Door, Identity, limits, serve};
 use regrow_store::{
     BoxFuture, Engine, Options, PutRequest, Remote, Store,
@@ -45,7 +46,7 @@ impl Member {
         let identity = Identity::new("test", vec![url.clone()]);
         let store: Arc<dyn Store> = Arc::new(engine.clone());
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, Door::new(store, identity)));
+        serving.spawn(serve(listener, Door::new(store, identity, Guard::open(Audit::off()))));
         Self { _folder: folder, clock, engine, url, _serving: serving }
     }
 
@@ -292,7 +293,7 @@ async fn health_and_what_is_not_offered() {
     let mut grpc = tonic::client::Grpc::new(member.channel().await);
     grpc.ready().await.expect("ready");
     let codec = tonic_prost::ProstCodec::<pb::StatusRequest, pb::StatusResponse>::default();
-    let path = "/etcdserverpb.Auth/AuthStatus".parse().expect("a path");
+    let path = "/etcdserverpb.Auth/UserList".parse().expect("a path");
     let refused = grpc.unary(tonic::Request::new(pb::StatusRequest {}), path, codec).await.expect_err("not offered");
     assert_eq!(refused.code(), Code::Unimplemented);
     assert!(refused.message().contains("not offered"), "{refused:?}");

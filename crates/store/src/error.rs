@@ -141,7 +141,13 @@ pub enum Error {
         /// Who may not do what, and why.
         reason: String,
     },
-    /// Nobody knows who asks: no credentials, or some that are wrong, expired or revoked; caller's fault.
+    /// Nobody knows who asks: no credentials were shown; caller's fault.
+    #[error("not admitted: {reason}")]
+    Anonymous {
+        /// What they are needed for, and where they come from.
+        reason: String,
+    },
+    /// The credentials shown are wrong, expired or revoked; caller's fault.
     #[error("not admitted: {reason}")]
     Unauthenticated {
         /// What is the matter with the credentials, and what to do.

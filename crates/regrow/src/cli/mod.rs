@@ -2,6 +2,7 @@
 
 mod agent;
 mod apply;
+mod audit;
 mod completions;
 mod down;
 mod event;
@@ -28,6 +29,7 @@ mod status;
 mod store;
 mod tags;
 mod template;
+mod token;
 mod up;
 
 use crate::client::Client;
@@ -88,6 +90,8 @@ enum Command {
     Resume(pause::Resume),
     Kv(Box<kv::Kv>),
     Store(Box<store::Store>),
+    Token(token::Token),
+    Audit(audit::Audit),
     Members(members::Members),
     Join(join::Join),
     Leave(join::Leave),
@@ -154,6 +158,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Resume(command) => command.run(&target).await,
         Command::Kv(command) => command.run(&target).await,
         Command::Store(command) => command.run(&target).await,
+        Command::Token(command) => command.run(&target).await,
+        Command::Audit(command) => command.run(&target).await,
         Command::Members(command) => command.run(&target).await,
         Command::Join(command) => command.run(&target).await,
         Command::Leave(command) => command.run(&target).await,

@@ -1,8 +1,9 @@
 //! The doors: bound before anything starts, opened when all is ready.
 
+use super::access::Access;
 use crate::config::Settings;
 use crate::exit::Failure;
-use regrow_serve::access::Keys;
+use regrow_serve::access::{Keys, tokens};
 use regrow_serve::membership::{self, Membership};
 use regrow_serve::{Agent, Entrance, api, etcd, serf};
 use regrow_store::Store;
@@ -112,11 +113,14 @@ impl Doors {
         agent: Arc<dyn Agent>,
         store: Arc<dyn Store>,
         membership: Option<Arc<dyn Membership>>,
+        access: Access,
     ) -> Doors {
         let members = membership.clone().map_or_else(membership::http::shut, membership::http::router);
-        let router = api::router(agent, members);
+        let Access { guard, registry } = access;
+        let more = members.merge(tokens::router(registry));
+        let router = api::router(agent, more, guard.clone());
         if let (Some((listener, auth)), Some(membership)) = (self.rpc.take(), membership) {
-            self.serving.spawn(serf::serve(listener, serf::Door { membership, auth }));
+            self.serving.spawn(serf::serve(listener, serf::Door { membership, auth, guard: guard.clone() }));
         }
         if let Some(listener) = self.unix.take() {
             self.serving.spawn(api::serve(listener, router.clone()));
@@ -125,7 +129,7 @@ impl Doors {
             let entrance = Entrance::sealed(listener, self.keys.clone());
             self.serving.spawn(api::serve(entrance, router));
         }
-        let door = etcd::Door::new(store, self.identity.clone());
+        let door = etcd::Door::new(store, self.identity.clone(), guard);
         for listener in self.etcd.drain(..) {
             let door = door.clone();
             let entrance = Entrance::sealed(listener, self.keys.clone());

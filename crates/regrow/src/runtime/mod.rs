@@ -2,6 +2,7 @@
 //!
 //! Bind first, start later: whatever can be refused is refused before anything runs.
 
+mod access;
 mod agent;
 mod clock;
 mod doors;
@@ -22,6 +23,8 @@ mod tenure;
 
 pub(crate) use agent::Handle;
 pub(crate) use clock::{now, text as clock_text};
+
+use access::{Access, Journal};
 
 use crate::config::Settings;
 use crate::exit::{Code, Failure};
@@ -62,6 +65,7 @@ pub(crate) struct Runtime {
     driver: JoinHandle<Ending>,
     doors: doors::Doors,
     store: Arc<dyn Store>,
+    journal: Journal,
     lease: Lease,
     club: Option<gossip::Club>,
     /// What looks after the keys; ends with it.
@@ -137,8 +141,11 @@ impl Runtime {
             driver.run().await
         });
         let membership = club.clone().map(|club| Arc::new(club) as Arc<dyn Membership>);
-        let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership);
-        Ok(Runtime { handle, inbox, driver, doors, store, lease, club, keepers, place: (node, record) })
+        let journal = Journal::new(&data);
+        let access = Access::open(&data, settings.keys.is_some(), store.clone(), &journal).await?;
+        tokio::spawn(journal.clone().run());
+        let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership, access);
+        Ok(Runtime { handle, inbox, driver, doors, store, journal, lease, club, keepers, place: (node, record) })
     }
 
     /// What doors and commands speak to.
@@ -173,6 +180,7 @@ impl Runtime {
         };
         self.doors.close();
         drop(self.keepers);
+        self.journal.close();
         match &ending {
             // Others would take what goes on here for dead.
             Ok(Ending::Left) if self.club.is_some() => {

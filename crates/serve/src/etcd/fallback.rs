@@ -17,7 +17,7 @@ pub(super) async fn unimplemented(request: Request) -> Response {
     }
     let sentence = match request.uri().path().split('/').nth(1) {
         Some("etcdserverpb.Auth") => {
-            "regrow: users, roles and passwords of etcd are not offered; the door is as open as the address it is on"
+            "regrow: users and roles of etcd are not offered: `regrow token create` makes tokens, which serve as passwords"
         }
         Some("v3lockpb.Lock" | "v3electionpb.Election") => {
             "regrow: locks and elections on the server's side are not offered; clients make them from leases and \

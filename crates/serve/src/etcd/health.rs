@@ -32,7 +32,7 @@ impl Door {
         if !request.service.is_empty() {
             return ServingStatus::ServiceUnknown;
         }
-        match self.store.status().await {
+        match self.behind.status().await {
             Ok(_) => ServingStatus::Serving,
             Err(_) => ServingStatus::NotServing,
         }

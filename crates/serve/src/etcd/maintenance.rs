@@ -23,6 +23,9 @@ impl pb::maintenance_server::Maintenance for Door {
         let request = request.into_inner();
         let action = pb::alarm_request::AlarmAction::try_from(request.action);
         let status = self.store.status().await.map_err(refusal)?;
+        if !matches!(action, Ok(pb::alarm_request::AlarmAction::Get)) {
+            self.may_care("change alarms", "alarm")?;
+        }
         let raised = pb::AlarmMember { member_id: self.identity.member(), alarm: pb::AlarmType::Nospace.into() };
         let asked = request.alarm == i32::from(pb::AlarmType::None) || request.alarm == raised.alarm;
         let alarms = match action {
@@ -58,6 +61,7 @@ impl pb::maintenance_server::Maintenance for Door {
 
     /// There is nothing to do: the store gives space back by itself, a segment at a time.
     async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.may_care("defragment the store", "defragment")?;
         Ok(Response::new(pb::DefragmentResponse { header: self.now().await? }))
     }
 
@@ -96,6 +100,7 @@ impl pb::maintenance_server::Maintenance for Door {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        self.may_care("move the leader", "move-leader")?;
         if request.into_inner().target_id != self.identity.member() {
             return Err(Status::failed_precondition("etcdserver: bad leader transferee"));
         }

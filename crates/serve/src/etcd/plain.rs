@@ -37,7 +37,7 @@ async fn version() -> Response {
 
 /// As etcd has it: a text for a boolean, and a reason that is empty when all is well.
 async fn health(State(door): State<Door>) -> Response {
-    match door.store.status().await {
+    match door.behind.status().await {
         Ok(_) => Json(json!({"health": "true", "reason": ""})).into_response(),
         Err(error) => {
             let reason = refusal(error).message().to_owned();

@@ -8,12 +8,13 @@
 //!
 //! Source: Serf's documentation of its RPC protocol, version 1.
 
+mod allowed;
 mod body;
 mod request;
 mod session;
 mod stream;
 
-use crate::access::{Origin, Peer};
+use crate::access::{Guard, Origin, Peer};
 use crate::membership::Membership;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -27,8 +28,10 @@ const CLIENTS_MAX: usize = 256;
 pub struct Door {
     /// Behind it.
     pub membership: Arc<dyn Membership>,
-    /// What clients must show with `auth` first; nothing when `None`.
+    /// A key that clients may show with `auth`; they must when nothing else lets them in.
     pub auth: Option<Arc<str>>,
+    /// Who may do what; the key that clients show may be a token.
+    pub guard: Guard,
 }
 
 /// Serves clients until it is dropped.

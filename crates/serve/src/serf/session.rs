@@ -2,15 +2,17 @@
 
 use super::request::{self, Header, KeyVerb, Query, Request};
 use super::stream::{self, Records};
-use super::{Door, body};
-use crate::access::Peer;
+use super::{Door, allowed, body};
+use crate::access::{Caller, From, Outcome, Peer, Visit};
 use crate::membership::http::own_tags;
 use crate::membership::{MembershipError, Roll};
 use regex::{Regex, RegexBuilder};
+use regrow_control::access::Identity;
 use regrow_gossip::limits::FILTER_REGEX_BYTES_MAX;
 use regrow_gossip::wire::{Filter, Key, Reader, Tags, WireError, Writer};
 use regrow_gossip::{Choice, Input, KeyOp, Member, QueryRequest, Status};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,8 +49,17 @@ pub(super) async fn run(stream: TcpStream, peer: Peer, door: Door) -> Result<(),
     let _ = stream.set_nodelay(true);
     let (reader, mut writer) = stream.into_split();
     let (records, mut waiting) = mpsc::channel::<Vec<u8>>(RECORDS_WAITING);
-    let mut session =
-        Session { door, peer, records, version: 0, authorised: false, streams: BTreeMap::new(), tasks: JoinSet::new() };
+    let caller = door.guard.connected(&peer);
+    let mut session = Session {
+        door,
+        peer,
+        caller,
+        records,
+        version: 0,
+        authorised: false,
+        streams: BTreeMap::new(),
+        tasks: JoinSet::new(),
+    };
     let writing = async move {
         while let Some(record) = waiting.recv().await {
             match tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&record)).await {
@@ -72,6 +83,7 @@ pub(super) async fn run(stream: TcpStream, peer: Peer, door: Door) -> Result<(),
 struct Session {
     door: Door,
     peer: Peer,
+    caller: Arc<Caller>,
     records: Records,
     version: u64,
     authorised: bool,
@@ -106,6 +118,7 @@ impl Session {
             let read = tokio::select! {
                 read = reader.read_buf(&mut bytes) => read?,
                 () = self.records.closed() => return Ok(()),
+                _ = self.caller.ended() => return Err(SessionError::Protocol("its credentials have ended")),
             };
             if read == 0 {
                 return Ok(());
@@ -125,19 +138,39 @@ impl Session {
             self.send(body::header(seq, why)).await;
             return Err(SessionError::Protocol(why));
         }
-        let locked = self.door.auth.is_some() && !self.authorised;
+        let locked = self.door.auth.is_some() && !self.authorised && self.door.guard.is_open();
         if locked && !matches!(request, Request::Handshake { .. } | Request::Auth { .. }) {
             self.send(body::header(seq, "Authentication required")).await;
             return Ok(());
         }
+        let visit = Visit::new(self.caller.clone(), From::of("rpc", &self.peer), self.door.guard.audit().clone());
+        let (asked, what) = (allowed::asked(&request), allowed::what(&request));
+        if let Some(asked) = asked
+            && let Err(why) = visit.may(&asked, "rpc", || what.clone())
+        {
+            self.send(body::header(seq, &allowed::text(&why))).await;
+            return Ok(());
+        }
+        let is_change = asked.as_ref().is_some_and(allowed::is_change);
         match request {
             // Their answer goes out before anything that follows under the same number.
             Request::Stream { filter } => self.stream(seq, &filter).await,
             Request::Monitor { level } => self.monitor(seq, &level).await,
-            Request::Query(query) => self.query(seq, query).await,
-            Request::Key { op, key } => self.keys(seq, op, &key).await,
+            Request::Query(query) => {
+                visit.tell("rpc", what, Outcome::Done(None));
+                self.query(seq, query).await;
+            }
+            Request::Key { op, key } => {
+                visit.tell("rpc", what, Outcome::Done(None));
+                self.keys(seq, op, &key).await;
+            }
             other => {
                 let answer = self.answer(other).await;
+                if is_change {
+                    let outcome =
+                        answer.as_ref().map_or_else(|why| Outcome::Failed(why.clone()), |_| Outcome::Done(None));
+                    visit.tell("rpc", what, outcome);
+                }
                 self.reply(seq, answer).await;
             }
         }
@@ -170,8 +203,17 @@ impl Session {
             Request::Handshake { version } if version > VERSION => return Err("Unsupported IPC version".to_owned()),
             Request::Handshake { .. } => self.version = VERSION,
             Request::Auth { key } => {
-                let fits = self.door.auth.as_ref().is_none_or(|auth| same(auth.as_bytes(), key.as_bytes()));
-                if !fits {
+                let fits = self.door.auth.as_ref().map(|auth| same(auth.as_bytes(), key.as_bytes()));
+                let caller = match fits {
+                    Some(true) if !self.door.guard.is_open() => Some(Caller::of(Identity::RpcKey)),
+                    Some(false) | None if !self.door.guard.is_open() => Some(self.door.guard.holder(&key)),
+                    Some(false) => None,
+                    _ => Some(self.caller.clone()),
+                };
+                let believed = caller.filter(|caller| caller.identity().is_some());
+                if let Some(caller) = believed {
+                    self.caller = caller;
+                } else {
                     tracing::debug!(peer = ?self.peer.origin, "an RPC client showed another key than --rpc-auth");
                     return Err("Invalid authentication token".to_owned());
                 }

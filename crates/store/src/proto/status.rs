@@ -27,9 +27,10 @@ const STOPPED: &str = "etcdserver: server stopped";
 const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
 const CORRUPT: &str = "etcdserver: corrupt cluster";
 const DENIED: &str = "etcdserver: permission denied";
-
-/// What a refusal for want of credentials begins with. Not etcd's text: its clients would ask a hundred times again.
-const NOT_ADMITTED: &str = "regrow: not admitted: ";
+/// For want of credentials. etcd's clients do not ask again after this one.
+const USER_EMPTY: &str = "etcdserver: user name is empty";
+/// For wrong ones. etcd's clients that have a name and a password ask for a new token then.
+const INVALID_TOKEN: &str = "etcdserver: invalid auth token";
 
 /// Metadata that says why, where etcd's text does not: its clients compare the text, people want the reason.
 const REASON: &str = "regrow-reason";
@@ -40,8 +41,9 @@ const REASON_BYTES_MAX: usize = 1024;
 /// An error as an etcd server says it.
 pub fn status(error: &Error) -> Status {
     let (code, text) = match error {
-        Error::Denied { reason } => return denied(reason),
-        Error::Unauthenticated { reason } => return Status::unauthenticated(format!("{NOT_ADMITTED}{reason}")),
+        Error::Denied { reason } => return with_reason(Status::permission_denied(DENIED), reason),
+        Error::Anonymous { reason } => return with_reason(Status::invalid_argument(USER_EMPTY), reason),
+        Error::Unauthenticated { reason } => return with_reason(Status::unauthenticated(INVALID_TOKEN), reason),
         Error::EmptyKey => (Code::InvalidArgument, EMPTY_KEY),
         Error::KeyNotFound => (Code::InvalidArgument, KEY_NOT_FOUND),
         Error::ValueProvided => (Code::InvalidArgument, VALUE_PROVIDED),
@@ -63,8 +65,7 @@ pub fn status(error: &Error) -> Status {
     Status::new(code, text)
 }
 
-fn denied(reason: &str) -> Status {
-    let mut status = Status::permission_denied(DENIED);
+fn with_reason(mut status: Status, reason: &str) -> Status {
     let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let reason: String = reason.chars().map(plain).take(REASON_BYTES_MAX).collect();
     if let Ok(reason) = reason.parse() {
@@ -73,9 +74,9 @@ fn denied(reason: &str) -> Status {
     status
 }
 
-fn reason(status: &Status) -> String {
+fn reason(status: &Status, otherwise: &str) -> String {
     let reason = status.metadata().get(REASON).and_then(|reason| reason.to_str().ok());
-    reason.unwrap_or("the store does not allow this with the credentials given").to_owned()
+    reason.unwrap_or(otherwise).to_owned()
 }
 
 /// What a request asked for, as far as the errors of this crate tell it and those on the wire do not.
@@ -108,9 +109,13 @@ pub fn error(status: &Status, asked: Asked) -> Error {
         LEASE_NOT_FOUND => Error::LeaseNotFound(asked.lease),
         LEASE_EXISTS => Error::LeaseExists(asked.lease),
         NO_SPACE => Error::NoSpace,
-        DENIED => Error::Denied { reason: reason(status) },
-        text if text.starts_with(NOT_ADMITTED) || status.code() == Code::Unauthenticated => {
-            Error::Unauthenticated { reason: text.strip_prefix(NOT_ADMITTED).unwrap_or(text).to_owned() }
+        DENIED => {
+            let otherwise = "the store does not allow this with the credentials given";
+            Error::Denied { reason: reason(status, otherwise) }
+        }
+        USER_EMPTY => Error::Anonymous { reason: reason(status, "the store asks for credentials") },
+        text if text == INVALID_TOKEN || status.code() == Code::Unauthenticated => {
+            Error::Unauthenticated { reason: reason(status, text) }
         }
         text => Error::Unavailable { reason: format!("{:?}: {text}", status.code()) },
     }
@@ -139,6 +144,7 @@ mod tests {
             Error::LeaseExists(LeaseId(9)),
             Error::NoSpace,
             Error::Denied { reason: "token/a may not read /b".to_owned() },
+            Error::Anonymous { reason: "credentials are needed to read /b".to_owned() },
             Error::Unauthenticated { reason: "the token has expired".to_owned() },
         ] {
             assert_eq!(super::error(&status(&error), asked).to_string(), error.to_string());

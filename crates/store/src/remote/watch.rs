@@ -214,8 +214,10 @@ impl RemoteWatch {
 
 /// Whether a watch ended because of who asks: no other endpoint will answer better.
 fn refused(status: &Status) -> Option<Error> {
-    let error = proto::error(status, Asked::default());
-    matches!(error, Error::Denied { .. } | Error::Unauthenticated { .. }).then_some(error)
+    // A watch that is cancelled is told the text of the status, with its code before it.
+    let text = status.message().rsplit_once(" desc = ").map_or(status.message(), |(_, text)| text);
+    let error = proto::error(&Status::new(status.code(), text), Asked::default());
+    matches!(error, Error::Denied { .. } | Error::Anonymous { .. } | Error::Unauthenticated { .. }).then_some(error)
 }
 
 impl WatchSource for RemoteWatch {

@@ -21,13 +21,13 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 
-use super::{Short, routed, unary};
+use super::{Desk, routed, unary};
 use crate::etcd::limits::{
     FIRST_WORD_TIMEOUT, HEADERS_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, SEND_BYTES_MAX, STREAMS_MAX, WINDOW_BYTES,
 };
 
 /// Serves a connection to its end. `about` is what every request of it is told about it.
-pub(super) async fn serve<T>(io: T, router: Router, short: Short, about: Extensions)
+pub(super) async fn serve<T>(io: T, desk: Arc<dyn Desk>, about: Extensions)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -39,10 +39,10 @@ where
         .initial_connection_window_size(WINDOW_BYTES)
         .max_send_buffer_size(SEND_BYTES_MAX);
     let Ok(Ok(connection)) = timeout(FIRST_WORD_TIMEOUT, builder.handshake(io)).await else { return };
-    drive(connection, router, short, about).await;
+    drive(connection, desk, about).await;
 }
 
-async fn drive<T>(mut connection: Connection<T, Bytes>, router: Router, short: Short, about: Extensions)
+async fn drive<T>(mut connection: Connection<T, Bytes>, desk: Arc<dyn Desk>, about: Extensions)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -56,9 +56,9 @@ where
                 let Poll::Ready(accepted) = connection.poll_accept(context) else { break };
                 // An error is the end of the connection; its client has been told, or is gone.
                 let Some(Ok((request, respond))) = accepted else { return Poll::Ready(()) };
-                match way(&request, &short, &about) {
+                match way(&request, &*desk) {
                     Way::Short(kind, door) => calls.push(unary::answer(kind, door, request, respond)),
-                    Way::Routed => drop(others.spawn(route(&router, &about, request, respond))),
+                    Way::Routed => drop(others.spawn(route(desk.routes(request.headers()), &about, request, respond))),
                 }
             }
             // A client can give up calls that are not done here. It gets no more of them until some are.
@@ -90,21 +90,21 @@ enum Way {
     Routed,
 }
 
-fn way(request: &Request<RecvStream>, short: &Short, about: &Extensions) -> Way {
+fn way(request: &Request<RecvStream>, desk: &dyn Desk) -> Way {
     match unary::Kind::of(request) {
-        Some(kind) => short(about, request.headers()).map_or(Way::Routed, |door| Way::Short(kind, door)),
+        Some(kind) => desk.short(request.headers()).map_or(Way::Routed, |door| Way::Short(kind, door)),
         None => Way::Routed,
     }
 }
 
 fn route(
-    router: &Router,
+    router: Router,
     about: &Extensions,
     mut request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) -> impl Future<Output = ()> + use<> {
     request.extensions_mut().extend(about.clone());
-    routed::answer(router.clone(), request, respond)
+    routed::answer(router, request, respond)
 }
 
 /// Finds out whether the client is still there.

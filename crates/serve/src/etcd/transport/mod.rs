@@ -37,15 +37,22 @@ use super::{
 use crate::entrance::{Arrival, Entered, Entrance, while_good};
 use begun::Begun;
 
-/// Who may go the short way: the door as whoever sends these headers on this connection may use it. `None`: the routes
-/// decide, and answer.
-pub(crate) type Short = Arc<dyn Fn(&Extensions, &HeaderMap) -> Option<Arc<Door>> + Send + Sync>;
+/// What answers the requests of one connection, as whoever sends these headers on it may use it.
+pub(crate) trait Desk: Send + Sync {
+    /// The door for a call that may go the short way. `None`: the routes decide, and answer.
+    fn short(&self, headers: &HeaderMap) -> Option<Arc<Door>>;
+    /// The routes for everything else.
+    fn routes(&self, headers: &HeaderMap) -> Router;
+}
+
+/// Finds the desk of a connection, by what it shows.
+pub(crate) type Reception = Arc<dyn Fn(&Extensions) -> Arc<dyn Desk> + Send + Sync>;
 
 /// The pause after a connection could not be taken, as when there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves connections until the future is dropped: then they end with it.
-pub(crate) async fn serve(entrance: Entrance, router: Router, short: Short) {
+pub(crate) async fn serve(entrance: Entrance, reception: Reception) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -60,9 +67,9 @@ pub(crate) async fn serve(entrance: Entrance, router: Router, short: Short) {
         };
         match accepted {
             Ok(arrival) => {
-                let (router, short) = (router.clone(), short.clone());
+                let reception = reception.clone();
                 connections.spawn(async move {
-                    connection(arrival, router, short).await;
+                    connection(arrival, reception).await;
                     drop(permit);
                 });
             }
@@ -74,7 +81,7 @@ pub(crate) async fn serve(entrance: Entrance, router: Router, short: Short) {
     }
 }
 
-async fn connection(arrival: Arrival, router: Router, short: Short) {
+async fn connection(arrival: Arrival, reception: Reception) {
     let begin = async {
         let Entered { stream, about, standing } = arrival.enter().await?;
         let (speaks_http2, io) = Begun::read(Mended::new(stream)).await?;
@@ -82,13 +89,14 @@ async fn connection(arrival: Arrival, router: Router, short: Short) {
     };
     // One that does not say who it is and what it speaks has no more time than this.
     let Ok(Ok((speaks_http2, io, about, standing))) = timeout(FIRST_WORD_TIMEOUT, begin).await else { return };
+    let desk = reception(&about);
     if speaks_http2 {
-        while_good(standing, http2::serve(io, router, short, about)).await;
+        while_good(standing, http2::serve(io, desk, about)).await;
         return;
     }
     let service = hyper::service::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().extend(about.clone());
-        router.clone().call(request)
+        desk.routes(request.headers()).call(request)
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(FIRST_WORD_TIMEOUT).max_buf_size(HEADERS_BYTES_MAX);

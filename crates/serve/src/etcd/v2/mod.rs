@@ -42,9 +42,12 @@ use axum::{
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use jiff::Timestamp;
+use regrow_control::access::{Access, Asked, Sight, Span};
 use regrow_store::{Revision, Store};
 use serde::Serialize;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+
+use crate::access::{Guarded, Visit, What};
 
 use super::{
     Door,
@@ -55,6 +58,7 @@ use counts::{Counts, Kind};
 use hold::LeaseIds;
 use ledger::Ledger;
 use node::{Action, Event};
+use path::Path;
 use refused::{Code, Refused};
 use request::{Read, Request, Wait, Write};
 use watcher::Watcher;
@@ -128,18 +132,60 @@ pub(super) fn router(door: Door) -> Router {
         .with_state(door)
 }
 
-/// Says whose answer it is: clients stop when the cluster behind an address is another.
+/// Says whose answer it is: clients stop when the cluster behind an address is another. What is no key takes credentials
+/// too.
 async fn of_cluster(State(door): State<Door>, request: extract::Request, next: Next) -> Response {
-    let mut answer = next.run(request).await;
+    let may = match &door.visit {
+        Some(visit) if !request.uri().path().starts_with("/v2/keys") => {
+            visit.may(&Asked::Store, "read", || What::Named("members and statistics".to_owned())).map(drop)
+        }
+        _ => Ok(()),
+    };
+    let mut answer = match may {
+        Ok(()) => next.run(request).await,
+        Err(why) => Refused::from(regrow_store::Error::from(why)).into_response(),
+    };
     if let Ok(id) = HeaderValue::try_from(format!("{:x}", door.identity.cluster())) {
         answer.headers_mut().insert("x-etcd-cluster-id", id);
     }
     answer
 }
 
-/// The store of one request. Whoever narrows what a client may do does it here: nothing else gets a store.
-fn store(door: &Door) -> Arc<dyn Store> {
-    door.store.clone()
+/// The store of one request about a node: nothing else gets a store.
+///
+/// Who is narrowed to some keys is looked at here, by the node: what has to be looked at around it in order to answer is
+/// not what was asked. Who is not narrowed has a store that looks at every key.
+fn store(door: &Door, access: Access, path: &Path) -> Result<Arc<dyn Store>, Refused> {
+    may_file(door, access, path)?;
+    store_of_dir(door, access, path)
+}
+
+/// The same for a node that may be nothing but a directory: what lies beneath may be within reach where its own name is
+/// not. A file must not be shown then.
+fn store_of_dir(door: &Door, access: Access, path: &Path) -> Result<Arc<dyn Store>, Refused> {
+    let Some(visit) = narrowed(door) else { return Ok(door.store.clone()) };
+    may(visit, access, path, Span::new(&path.marker(), &path.after()))?;
+    Ok(Arc::new(Guarded::checked(door.behind.clone(), visit.clone())))
+}
+
+fn may_file(door: &Door, access: Access, path: &Path) -> Result<(), Refused> {
+    narrowed(door).map_or(Ok(()), |visit| may(visit, access, path, Span::key(&path.key())))
+}
+
+fn narrowed(door: &Door) -> Option<&Visit> {
+    door.visit.as_ref().filter(|visit| visit.caller().is_narrowed())
+}
+
+fn may(visit: &Visit, access: Access, path: &Path, span: Span<'_>) -> Result<(), Refused> {
+    let did = if access == Access::Read { "read" } else { "write" };
+    match visit.may(&Asked::Keys(access, span), did, || What::Key(path.key())) {
+        Ok(Sight::Whole) => Ok(()),
+        Ok(Sight::WithoutCredentials) => {
+            let cause = "credentials are beneath this node: read what is beside them";
+            Err(Refused::request(Code::Unauthorized, cause))
+        }
+        Err(why) => Err(regrow_store::Error::from(why).into()),
+    }
 }
 
 /// `/v2/keys/…`.
@@ -177,9 +223,12 @@ fn is_form(headers: &HeaderMap) -> bool {
 }
 
 async fn get_node(door: &Door, read: &Read) -> Result<Response, Refused> {
-    let found = read::read(&*store(door), read, &door.v2.listings).await;
+    let found = read::read(&*store_of_dir(door, Access::Read, &read.path)?, read, &door.v2.listings).await;
     door.v2.counts.asked(Kind::Gets, found.is_ok());
     let (node, index) = found?;
+    if !node.dir {
+        may_file(door, Access::Read, &read.path)?;
+    }
     answer(door, &Event { action: Action::Get, node: Some(node), prev: None }, index)
 }
 
@@ -187,8 +236,9 @@ async fn get_node(door: &Door, read: &Read) -> Result<Response, Refused> {
 async fn change(door: &Door, write: Write) -> Result<Response, Refused> {
     let kind = Kind::from(&write.verb);
     let is_brief = write.brief;
+    let store = store(door, Access::Write, &write.path)?;
     let room = door.v2.writes.clone().acquire_owned().await;
-    let (store, shared) = (store(door), door.v2.clone());
+    let shared = door.v2.clone();
     let done = tokio::spawn(async move {
         let _room = room;
         write::write(&*store, &shared, &write).await
@@ -212,7 +262,8 @@ async fn wait_for(door: &Door, wait: Wait) -> Result<Response, Refused> {
     let room = door.room.clone().try_acquire_owned();
     let room = room.map_err(|_| Refused::request(Code::Internal, "too many watches are open: try again"))?;
     let is_stream = wait.stream;
-    let watcher = Watcher::open(store(door), door.v2.clone(), wait, room).await?;
+    let store = store(door, Access::Read, &wait.path)?;
+    let watcher = Watcher::open(store, door.v2.clone(), wait, room).await?;
     let headers = headers(watcher.index());
     let shared = door.v2.clone();
     let body = unfold(Some(watcher), move |watcher| {

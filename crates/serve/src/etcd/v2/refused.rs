@@ -22,6 +22,8 @@ pub(super) enum Code {
     NodeExist = 105,
     RootReadOnly = 107,
     DirNotEmpty = 108,
+    /// Without credentials, or with wrong ones.
+    Unauthorized = 110,
     PrevValueRequired = 201,
     TtlNotANumber = 202,
     IndexNotANumber = 203,
@@ -43,6 +45,7 @@ impl Code {
             Code::NodeExist => "Key already exists",
             Code::RootReadOnly => "Root is read only",
             Code::DirNotEmpty => "Directory not empty",
+            Code::Unauthorized => "The request requires user authentication",
             Code::PrevValueRequired => "PrevValue is Required in POST form",
             Code::TtlNotANumber => "The given TTL in POST form is not a number",
             Code::IndexNotANumber => "The given index in POST form is not a number",
@@ -60,6 +63,7 @@ impl Code {
             Code::KeyNotFound => StatusCode::NOT_FOUND,
             Code::NotFile | Code::DirNotEmpty => StatusCode::FORBIDDEN,
             Code::TestFailed | Code::NodeExist => StatusCode::PRECONDITION_FAILED,
+            Code::Unauthorized => StatusCode::UNAUTHORIZED,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }
@@ -92,6 +96,9 @@ impl From<Error> for Refused {
     /// clients do not try it elsewhere.
     fn from(error: Error) -> Self {
         let code = match &error {
+            Error::Denied { reason } | Error::Anonymous { reason } | Error::Unauthenticated { reason } => {
+                return Self::request(Code::Unauthorized, reason);
+            }
             Error::LeaseTtlTooLarge { .. } => Code::TtlNotANumber,
             Error::RequestTooLarge { .. } | Error::TooManyOps { .. } => Code::InvalidField,
             _ => {

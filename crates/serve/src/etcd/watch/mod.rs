@@ -21,9 +21,8 @@ use tokio::{
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{
-    Door,
+    Door, cancel_reason,
     limits::{STREAM_MESSAGES_MAX, STREAM_WATCHES_MAX},
-    refusal,
 };
 use one::One;
 use progress::Progress;
@@ -150,7 +149,7 @@ impl Stream {
         let request: WatchRequest = request.into();
         let watch = match self.door.store.watch(request).await {
             Ok(watch) => watch,
-            Err(error) => return self.refuse(refusal(error).message()).await,
+            Err(error) => return self.refuse(&cancel_reason(error)).await,
         };
         let id = if wanted == 0 { self.free() } else { wanted };
         let header = self.door.header(watch.revision());

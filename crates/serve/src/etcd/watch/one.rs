@@ -6,7 +6,7 @@ use regrow_store::{Error, Revision, Watch, WatchItem, proto::etcdserverpb as pb}
 use tokio::sync::{Notify, mpsc};
 
 use super::{Answer, End, NO_WATCH, progress::Progress, split::split};
-use crate::etcd::{Door, refusal};
+use crate::etcd::{Door, cancel_reason};
 
 /// What one watch needs.
 pub(super) struct One {
@@ -76,7 +76,7 @@ impl One {
     async fn end(&self, error: Error) -> pb::WatchResponse {
         let compacted = if let Error::Compacted { compacted, .. } = error { compacted } else { Revision(0) };
         let header = self.door.now().await.unwrap_or_default();
-        let reason = refusal(error).message().to_owned();
+        let reason = cancel_reason(error);
         pb::WatchResponse {
             header,
             watch_id: self.id,
