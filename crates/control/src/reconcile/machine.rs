@@ -201,9 +201,10 @@ impl Reconciler {
             self.dirty = false;
             self.recheck_at = None;
             self.cooling.tidy(now);
-            self.stop_superseded(now);
             let plans = Plans::of(&self.view, &self.node, self.leads(), now);
             self.carry_out(plans, now);
+            // Afterwards: when to look again for it is added to what the plans ask for.
+            self.stop_superseded(now);
             let targets = service::targets(&self.view, &self.node);
             if targets != self.targets {
                 self.targets = targets.clone();

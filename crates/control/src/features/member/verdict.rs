@@ -83,22 +83,24 @@ impl Round<'_> {
         match (peer.standing, before.standing) {
             (Standing::Alive, Standing::Alive) if !before.agent && self.leads => self.update(name, peer, before),
             // That another has met it is what makes gossip's silence about it mean anything.
-            (Standing::Alive, Standing::Alive) if before.by == *name => {
-                if self.is_due(peer.since.max(before.since).after(OWN_BUSINESS), name) {
-                    let next = Member { by: self.node.clone(), ..Member::clone(before) };
-                    self.alive(name, peer, next, format!("{name} was met"), None);
-                }
+            (Standing::Alive, Standing::Alive)
+                if before.by == *name && self.is_due(peer.since.max(before.since).after(OWN_BUSINESS), name) =>
+            {
+                let next = Member { by: self.node.clone(), ..Member::clone(before) };
+                self.alive(name, peer, next, format!("{name} was met"), None);
             }
             (Standing::Alive, Standing::Alive) => {}
-            (Standing::Alive, _) if peer.incarnation > before.incarnation => {
-                if self.is_due(peer.since.after(OWN_BUSINESS), name) {
-                    self.returned(name, peer, before);
-                }
+            (Standing::Alive, Standing::Left | Standing::Failed)
+                if peer.incarnation > before.incarnation && self.is_due(peer.since.after(OWN_BUSINESS), name) =>
+            {
+                self.returned(name, peer, before);
             }
-            (Standing::Failed, Standing::Alive) if peer.incarnation >= before.incarnation => {
-                if self.may_judge(name, peer, before) && self.is_due(peer.since, name) {
-                    self.gone(name, peer, before);
-                }
+            (Standing::Failed, Standing::Alive)
+                if peer.incarnation >= before.incarnation
+                    && self.may_judge(name, peer, before)
+                    && self.is_due(peer.since, name) =>
+            {
+                self.gone(name, peer, before);
             }
             // One that has come back is still called gone by those who have not heard of it.
             (Standing::Left, Standing::Alive) if peer.incarnation < before.incarnation => {}
