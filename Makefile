@@ -33,7 +33,8 @@ test: install-test lint
 # Tests that are heavy have two sizes: a bounded one in `make test`, and this one.
 soak: install-test
 	$(CARGO) build --locked -p regrow
-	REGROW_FULL=1 $(CARGO) nextest run --locked --profile soak $(or $(ONLY),--workspace)
+	REGROW_FULL=1 $(CARGO) nextest run --locked --profile soak $(or $(ONLY),--workspace --exclude regrow-gossip)
+	$(if $(ONLY),,REGROW_FULL=1 $(CARGO) nextest run --release --locked --profile soak -j1 -p regrow-gossip)
 
 sim:
 	SEEDS=$${SEEDS:-100000} $(CARGO) nextest run --release --locked -p regrow-sim

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::limits::BROADCASTS_MAX;
+use crate::news::News;
 
 /// Messages looked at, at most, when a datagram is filled and the next ones do not fit.
 const LOOK_MAX: usize = 64;
+
+/// No message is shorter, in bytes: with less room there is no use in looking on.
+const SHORTEST: usize = 8;
 
 /// Names one queued message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,35 +17,56 @@ pub(crate) struct BroadcastId(u64);
 
 #[derive(Debug)]
 struct Broadcast {
-    topic: Option<String>,
-    bytes: Vec<u8>,
+    news: News,
+    /// Encoded length, in bytes.
+    length: u32,
+}
+
+/// Times sent, then newest first: 8 bits and 56.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place(u64);
+
+const NUMBER_MAX: u64 = (1 << 56) - 1;
+
+impl Place {
+    fn new(sent: u32, number: u64) -> Self {
+        Self((u64::from(sent.min(255)) << 56) | (NUMBER_MAX - number.min(NUMBER_MAX)))
+    }
+
+    fn sent(self) -> u32 {
+        (self.0 >> 56) as u32
+    }
+
+    fn number(self) -> u64 {
+        NUMBER_MAX - (self.0 & NUMBER_MAX)
+    }
 }
 
 /// A queue of news, bounded by [`BROADCASTS_MAX`].
 #[derive(Debug, Default)]
 pub(crate) struct Broadcasts {
-    /// By times sent, then newest first.
-    queue: BTreeMap<(u32, std::cmp::Reverse<u64>), Broadcast>,
-    /// Where the message about a topic is.
-    topics: BTreeMap<String, (u32, std::cmp::Reverse<u64>)>,
+    queue: BTreeMap<Place, Broadcast>,
+    /// Where the news about a member is, by its name's number.
+    topics: BTreeMap<u32, Place>,
     next: u64,
 }
 
 impl Broadcasts {
-    /// Queues a message. With a topic it replaces the one queued about it before: what is known of a node
-    /// now makes what was known of it obsolete.
-    pub(crate) fn push(&mut self, topic: Option<&str>, bytes: Vec<u8>) -> BroadcastId {
+    /// Queues news. That about a member replaces what was queued about it before: what is known now makes what
+    /// was known obsolete.
+    pub(crate) fn push(&mut self, news: News) -> BroadcastId {
         self.next += 1;
-        let key = (0, std::cmp::Reverse(self.next));
-        if let Some(topic) = topic
-            && let Some(old) = self.topics.insert(topic.to_owned(), key)
+        let place = Place::new(0, self.next);
+        if let Some(topic) = news.topic()
+            && let Some(old) = self.topics.insert(topic, place)
         {
             self.queue.remove(&old);
         }
-        self.queue.insert(key, Broadcast { topic: topic.map(str::to_owned), bytes });
+        let length = u32::try_from(news.encode().len()).unwrap_or(u32::MAX);
+        self.queue.insert(place, Broadcast { news, length });
         while self.queue.len() > BROADCASTS_MAX {
             if let Some((_, dropped)) = self.queue.pop_last()
-                && let Some(topic) = dropped.topic
+                && let Some(topic) = dropped.news.topic()
             {
                 self.topics.remove(&topic);
             }
@@ -51,7 +76,7 @@ impl Broadcasts {
 
     /// Whether a message is still to be sent.
     pub(crate) fn contains(&self, id: BroadcastId) -> bool {
-        self.queue.keys().any(|(_, number)| number.0 == id.0)
+        self.queue.keys().any(|place| place.number() == id.0)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -65,26 +90,33 @@ impl Broadcasts {
     /// Takes messages that fit into `room` bytes, each with `overhead` more, and counts them as sent once.
     /// One that was sent `limit` times is done with.
     pub(crate) fn take(&mut self, overhead: usize, room: &mut usize, limit: u32, taken: &mut Vec<Vec<u8>>) {
+        if self.queue.is_empty() || *room <= overhead {
+            return;
+        }
         let mut chosen = Vec::new();
-        for (key, broadcast) in self.queue.iter().take(LOOK_MAX) {
-            let needed = broadcast.bytes.len() + overhead;
+        for (place, broadcast) in self.queue.iter().take(LOOK_MAX) {
+            let needed = broadcast.length as usize + overhead;
             if needed <= *room {
                 *room -= needed;
-                chosen.push(*key);
+                chosen.push(*place);
+            }
+            if *room < overhead + SHORTEST {
+                break;
             }
         }
-        for key in chosen {
-            let Some(broadcast) = self.queue.remove(&key) else { continue };
-            taken.push(broadcast.bytes.clone());
-            let sent = key.0 + 1;
-            if sent < limit {
-                let key = (sent, key.1);
-                if let Some(topic) = &broadcast.topic {
-                    self.topics.insert(topic.clone(), key);
+        for place in chosen {
+            let Some(broadcast) = self.queue.remove(&place) else { continue };
+            taken.push(broadcast.news.encode());
+            let sent = place.sent() + 1;
+            let topic = broadcast.news.topic();
+            if sent < limit.min(255) {
+                let place = Place::new(sent, place.number());
+                if let Some(topic) = topic {
+                    self.topics.insert(topic, place);
                 }
-                self.queue.insert(key, broadcast);
-            } else if let Some(topic) = &broadcast.topic {
-                self.topics.remove(topic);
+                self.queue.insert(place, broadcast);
+            } else if let Some(topic) = topic {
+                self.topics.remove(&topic);
             }
         }
     }
@@ -93,6 +125,15 @@ impl Broadcasts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::Directory;
+
+    fn plain(byte: u8, length: usize) -> News {
+        News::Plain(vec![byte; length].into())
+    }
+
+    fn death(directory: &Directory, about: &str, incarnation: u32) -> News {
+        News::Dead { about: directory.name(about), from: directory.name("x"), incarnation }
+    }
 
     fn take(queue: &mut Broadcasts, mut room: usize, limit: u32) -> Vec<Vec<u8>> {
         let mut taken = Vec::new();
@@ -104,9 +145,9 @@ mod tests {
     #[test]
     fn messages_are_sent_their_number_of_times() {
         let mut queue = Broadcasts::default();
-        queue.push(None, vec![1; 10]);
+        queue.push(plain(1, 10));
         assert_eq!(take(&mut queue, 100, 3).len(), 1);
-        let second = queue.push(None, vec![2; 10]);
+        let second = queue.push(plain(2, 10));
         assert_eq!(take(&mut queue, 12, 3), [vec![2; 10]]);
         assert_eq!(take(&mut queue, 100, 3).len(), 2);
         assert!(queue.contains(second));
@@ -118,21 +159,24 @@ mod tests {
     /// Shows that news about a node replaces older news about it.
     #[test]
     fn news_replaces_news() {
+        let directory = Directory::new();
         let mut queue = Broadcasts::default();
-        let old = queue.push(Some("a"), vec![1]);
-        queue.push(Some("b"), vec![2]);
-        queue.push(Some("a"), vec![3]);
+        let old = queue.push(death(&directory, "a", 1));
+        queue.push(death(&directory, "b", 2));
+        let newest = death(&directory, "a", 3);
+        queue.push(newest.clone());
         assert!(!queue.contains(old));
-        assert_eq!(take(&mut queue, 100, 1), [vec![3], vec![2]]);
+        assert_eq!(take(&mut queue, 200, 1), [newest.encode(), death(&directory, "b", 2).encode()]);
         assert!(queue.topics.is_empty());
     }
 
     /// Shows that the queue is bounded, and that what does not fit now is kept.
     #[test]
     fn the_queue_is_bounded() {
+        let directory = Directory::new();
         let mut queue = Broadcasts::default();
         for n in 0..BROADCASTS_MAX + 10 {
-            queue.push(Some(&n.to_string()), vec![0; 20]);
+            queue.push(death(&directory, &n.to_string(), 1));
         }
         assert_eq!(queue.len(), BROADCASTS_MAX);
         assert_eq!(queue.topics.len(), BROADCASTS_MAX);

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::gossip::Gossip;
 use crate::io::QueryRequest;
 use crate::query::Asker;
-use crate::wire::ConflictMember;
+use crate::wire::{ConflictMember, decode_tags};
 
 impl Gossip {
     /// Another living node has our name: ask where the others know it.
@@ -33,11 +33,11 @@ impl Gossip {
     pub(crate) fn answer_conflict(&self, payload: &[u8]) -> Option<Vec<u8>> {
         let name = std::str::from_utf8(payload).ok().filter(|name| !self.is_me(name))?;
         let member = self.members.get(name).map(|record| ConflictMember {
-            name: record.name.clone(),
-            address: record.address,
-            tags: record.tags.clone(),
+            name: name.to_owned(),
+            address: record.address(),
+            tags: decode_tags(&record.profile.meta).unwrap_or_default(),
             status: record.status.code(),
-            versions: record.versions,
+            versions: record.profile.versions,
         });
         Some(ConflictMember::encode(member.as_ref()))
     }

@@ -141,14 +141,45 @@ pub(crate) struct Position {
     own: Coordinate,
     adjustments: [f64; ADJUSTMENT_WINDOW],
     adjustment_at: usize,
-    peers: BTreeMap<String, Peer>,
+    /// By the number of the name.
+    peers: BTreeMap<u32, Peer>,
 }
 
 /// What is known of one member; forgotten with it.
 #[derive(Debug, Default)]
 struct Peer {
-    coordinate: Coordinate,
-    samples: Vec<f64>,
+    /// Position, error, adjustment, height. Half the precision that they come in is more than they are good for.
+    coordinate: [f32; COORDINATE_DIMENSIONS + 3],
+    /// The last round trips, in seconds; the newest is at `count − 1`.
+    samples: [f32; FILTER_SAMPLES],
+    count: u8,
+}
+
+impl Peer {
+    fn samples(&self) -> &[f32] {
+        &self.samples[..usize::from(self.count)]
+    }
+
+    fn add(&mut self, coordinate: &Coordinate, rtt: f64) {
+        let values = coordinate.vec.iter().chain([&coordinate.error, &coordinate.adjustment, &coordinate.height]);
+        self.coordinate.iter_mut().zip(values).for_each(|(kept, value)| *kept = *value as f32);
+        if usize::from(self.count) == FILTER_SAMPLES {
+            self.samples.rotate_left(1);
+        } else {
+            self.count += 1;
+        }
+        self.samples[usize::from(self.count) - 1] = rtt as f32;
+    }
+
+    fn coordinate(&self) -> Coordinate {
+        let at = |at: usize| f64::from(self.coordinate[at]);
+        Coordinate {
+            vec: std::array::from_fn(at),
+            error: at(COORDINATE_DIMENSIONS),
+            adjustment: at(COORDINATE_DIMENSIONS + 1),
+            height: at(COORDINATE_DIMENSIONS + 2),
+        }
+    }
 }
 
 impl Position {
@@ -157,32 +188,28 @@ impl Position {
     }
 
     /// The coordinate that a member last told us.
-    pub(crate) fn of(&self, name: &str) -> Option<Coordinate> {
-        self.peers.get(name).map(|peer| peer.coordinate)
+    pub(crate) fn of(&self, id: u32) -> Option<Coordinate> {
+        self.peers.get(&id).map(Peer::coordinate)
     }
 
-    pub(crate) fn forget(&mut self, name: &str) {
-        self.peers.remove(name);
+    pub(crate) fn forget(&mut self, id: u32) {
+        self.peers.remove(&id);
     }
 
     /// The median of the last round trips to a member.
-    pub(crate) fn median_rtt(&self, name: &str) -> Option<Duration> {
-        let peer = self.peers.get(name)?;
-        Duration::try_from_secs_f64(median(&peer.samples)?).ok()
+    pub(crate) fn median_rtt(&self, id: u32) -> Option<Duration> {
+        let peer = self.peers.get(&id)?;
+        Duration::try_from_secs_f64(median(peer.samples())?).ok()
     }
 
     /// Learns from a round trip to a member.
-    pub(crate) fn update(&mut self, name: &str, other: Coordinate, rtt: Duration, rng: &mut Rng) {
+    pub(crate) fn update(&mut self, id: u32, other: Coordinate, rtt: Duration, rng: &mut Rng) {
         if rtt > RTT_MAX {
             return;
         }
-        let peer = self.peers.entry(name.to_owned()).or_default();
-        peer.coordinate = other;
-        peer.samples.push(rtt.as_secs_f64());
-        if peer.samples.len() > FILTER_SAMPLES {
-            peer.samples.remove(0);
-        }
-        let rtt = median(&peer.samples).unwrap_or_default().max(ZERO);
+        let peer = self.peers.entry(id).or_default();
+        peer.add(&other, rtt.as_secs_f64());
+        let rtt = median(peer.samples()).unwrap_or_default().max(ZERO);
 
         let distance = self.own.seconds_to(&other);
         let wrong = (distance - rtt).abs() / rtt;
@@ -204,10 +231,10 @@ impl Position {
     }
 }
 
-fn median(samples: &[f64]) -> Option<f64> {
+fn median(samples: &[f32]) -> Option<f64> {
     let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
+    sorted.sort_by(f32::total_cmp);
+    sorted.get(sorted.len() / 2).map(|rtt| f64::from(*rtt))
 }
 
 #[cfg(test)]
@@ -224,7 +251,7 @@ mod tests {
             let (a, b) = (rng.below(6), rng.below(6));
             if a != b {
                 let other = all[b].own();
-                all[a].update(&b.to_string(), other, truth(a, b), &mut rng);
+                all[a].update(b as u32, other, truth(a, b), &mut rng);
             }
         }
         for a in 0..6 {
@@ -234,7 +261,8 @@ mod tests {
                 assert!(wrong < 0.25, "{a}-{b}: {found:?} for {truth:?}");
             }
         }
-        assert_eq!(all[0].median_rtt("3"), Some(Duration::from_millis(30)));
+        let median = all[0].median_rtt(3).unwrap();
+        assert!(median.abs_diff(Duration::from_millis(30)) < Duration::from_micros(1), "{median:?}");
     }
 
     /// Shows that a coordinate travels, and that one with values that are no numbers is refused.

@@ -3,20 +3,26 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::directory::Name;
 use crate::event::{Event, Status};
 use crate::gossip::Gossip;
 use crate::io::{CommandError, Output, StreamEnd, StreamId};
 use crate::leave::Phase;
 use crate::limits::{SEEDS_MAX, STREAM_BYTES_TOTAL_MAX, STREAMS_MAX};
+use crate::record::Record;
 use crate::time::Time;
 use crate::timers::Timer;
 use crate::wire::{
-    Ack, Dead, ErrorReply, Feed, JoinIntent, LeaveIntent, PushPull, SerfState, StateCode, StreamBuffer, StreamMessage,
-    Suspect, UserEvent, WireError, is_unusable,
+    Ack, Alive, Dead, ErrorReply, Feed, LeaveIntent, NodeState, PushPull, SerfState, StateCode, StreamBuffer,
+    StreamMessage, Suspect, UserEvent, WireError, encode_state, is_unusable, push_pull_header, push_pull_node,
 };
 
 /// Members up to which states are exchanged at the plain interval. Source: memberlist `pushPullScaleThreshold`.
 const SCALE_FROM: f64 = 32.0;
+
+/// A state of so many members, when it is the first that one hears, is not news to be told: a newcomer to 10,000
+/// would send each of them 30 times. A smaller one is told all the same, for the sake of one that joins two clusters.
+const UNTOLD_FROM: usize = 128;
 
 /// What a stream is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub(crate) enum Purpose {
     /// A probe over TCP.
     Ping { seq: u32 },
     /// To see whether the connection is refused.
-    Verify { name: String, incarnation: u32 },
+    Verify { name: Name, incarnation: u32 },
 }
 
 #[derive(Debug)]
@@ -60,8 +66,8 @@ impl Streams {
         std::mem::take(&mut self.streams).into_keys().collect()
     }
 
-    pub(crate) fn is_verifying(&self, wanted: &str) -> bool {
-        self.streams.values().any(|s| matches!(&s.purpose, Purpose::Verify { name, .. } if name == wanted))
+    pub(crate) fn is_verifying(&self, wanted: &Name) -> bool {
+        self.streams.values().any(|s| matches!(&s.purpose, Purpose::Verify { name, .. } if *name == *wanted))
     }
 
     fn is_meeting(&self, address: SocketAddr) -> bool {
@@ -188,7 +194,7 @@ impl Gossip {
             Purpose::Verify { name, incarnation } => {
                 if end == StreamEnd::Refused {
                     let from = self.config.name.clone();
-                    self.on_suspect(Suspect { incarnation, node: name, from, refused: true });
+                    self.on_suspect(Suspect { incarnation, node: name.as_str().to_owned(), from, refused: true });
                 }
             }
         }
@@ -206,7 +212,7 @@ impl Gossip {
                 self.put(Output::Write { stream: id, bytes });
             }
             (Purpose::Accepted { .. }, StreamMessage::PushPull(state)) => {
-                let ours = self.local_state(state.join).encode();
+                let ours = self.local_state(state.join);
                 let bytes = self.config.envelope.seal_stream(&ours, &mut self.rng);
                 self.put(Output::Write { stream: id, bytes });
                 self.merge(state, false);
@@ -255,7 +261,7 @@ impl Gossip {
 
     fn meet(&mut self, at: SocketAddr, purpose: Purpose) -> bool {
         let join = !matches!(purpose, Purpose::PushPull { .. });
-        let state = self.local_state(join).encode();
+        let state = self.local_state(join);
         self.open_stream(at, &state, purpose, self.now + self.config.stream_timeout).is_some()
     }
 
@@ -266,7 +272,7 @@ impl Gossip {
         let interval = self.config.push_pull_interval.mul_f64(scale);
         self.timers.set(self.now + interval, Timer::PushPull);
         let chosen = self.members.pick(1, &mut self.rng, |record| record.state == StateCode::Alive);
-        if let Some(with) = chosen.first().map(|record| record.address) {
+        if let Some(with) = chosen.first().map(|record| record.address()) {
             self.meet(with, Purpose::PushPull { with });
         }
     }
@@ -287,8 +293,10 @@ impl Gossip {
         };
         let wanted = self.seeds.count(lost);
         let mut due = self.seeds.due(self.now, lost);
-        let failed = members.iter().filter(|m| m.status == Status::Failed && lost(m.address)).map(|m| m.address);
-        due.extend(failed.filter(|at| !self.seeds.contains(*at)));
+        let mut failed: Vec<SocketAddr> =
+            members.gone().filter(|m| m.status == Status::Failed && lost(m.address())).map(|m| m.address()).collect();
+        failed.sort_unstable();
+        due.extend(failed.into_iter().filter(|at| !self.seeds.contains(*at)));
         let others = members.living() - 1;
         if due.is_empty() || self.rng.below(others) >= wanted.max(due.len()) {
             return;
@@ -308,47 +316,31 @@ impl Gossip {
         }
     }
 
-    /// All that we know, for another.
-    fn local_state(&self, join: bool) -> PushPull {
+    /// All that we know, for another: a push/pull message.
+    fn local_state(&self, join: bool) -> Vec<u8> {
         let (config, now) = (&self.config, self.now);
         let leaving = matches!(self.phase, Phase::Departing { .. } | Phase::Lingering);
-        let nodes = self
-            .members
-            .iter()
-            .filter(|record| !record.is_forgotten(config, now))
-            .map(|record| {
-                let mut node = record.to_node_state();
-                if leaving && self.is_me(&record.name) {
-                    node.state = StateCode::Left;
-                }
-                node
-            })
-            .collect();
-        let state = SerfState {
-            ltime: self.clock.time(),
-            status_ltimes: self.members.iter().map(|r| (r.name.clone(), r.status_ltime)).collect(),
-            left: self.members.iter().filter(|r| r.status == Status::Left).map(|r| r.name.clone()).collect(),
-            event_ltime: self.event_clock.time(),
-            events: self.recent_events.slots(),
-            query_ltime: self.query_clock.time(),
-        };
-        PushPull { join, nodes, user_state: state.encode() }
+        let all: Vec<&Record> = self.members.iter().collect();
+        let left: Vec<&str> = all.iter().filter(|r| r.status == Status::Left).map(|r| r.name()).collect();
+        let clocks = [self.clock.time(), self.event_clock.time(), self.query_clock.time()];
+        let times = all.iter().map(|record| (record.name(), record.status_ltime));
+        let user_state = encode_state(clocks, times, left.into_iter(), &self.recent_events.slots());
+        let told = |record: &&&Record| !record.is_forgotten(config, now);
+        let mut writer = push_pull_header(join, all.iter().filter(told).count(), user_state.len());
+        for record in all.iter().filter(told) {
+            let state = if leaving && self.is_me(record.name()) { StateCode::Left } else { record.state };
+            push_pull_node(&mut writer, record.to_alive(), state);
+        }
+        writer.plain(&user_state);
+        writer.finish()
     }
 
     /// Takes another's state in, as memberlist and Serf do.
     fn merge(&mut self, state: PushPull, ignore_old_events: bool) {
-        for node in state.nodes {
-            let (name, incarnation) = (node.alive.node.clone(), node.alive.incarnation);
-            match node.state {
-                StateCode::Alive => self.on_alive(node.alive),
-                StateCode::Left => self.on_dead(Dead { incarnation, node: name.clone(), from: name }, None),
-                // Another's word of a death is a suspicion to us, so that the living can refute.
-                StateCode::Dead | StateCode::Suspect => {
-                    let from = self.config.name.clone();
-                    self.on_suspect(Suspect { incarnation, node: name, from, refused: false });
-                }
-            }
-        }
+        // Whoever is alone has nobody to pass it on to but those that it came from.
+        self.untold = self.members.living() == 1 && state.nodes.len() >= UNTOLD_FROM;
+        self.merge_nodes(state.nodes);
+        self.untold = false;
         match SerfState::decode(&state.user_state) {
             Ok(serf) => self.merge_serf(serf, ignore_old_events),
             // Plain memberlist without Serf sends nothing here.
@@ -357,18 +349,40 @@ impl Gossip {
         }
     }
 
+    fn merge_nodes(&mut self, nodes: Vec<NodeState>) {
+        for node in nodes {
+            match node.state {
+                StateCode::Alive => self.on_alive(node.alive.borrow()),
+                StateCode::Left => {
+                    let Alive { incarnation, node: name, .. } = node.alive;
+                    self.on_dead(Dead { incarnation, node: name.clone(), from: name }, None);
+                }
+                // Another's word of a death is a suspicion to us, so that the living can refute.
+                StateCode::Dead | StateCode::Suspect => {
+                    let Alive { incarnation, node: name, .. } = node.alive;
+                    let from = self.config.name.clone();
+                    self.on_suspect(Suspect { incarnation, node: name, from, refused: false });
+                }
+            }
+        }
+    }
+
     fn merge_serf(&mut self, mut serf: SerfState, ignore_old_events: bool) {
         // No message of that time was sent yet.
         self.clock.witness(serf.ltime.saturating_sub(1));
         self.event_clock.witness(serf.event_ltime.saturating_sub(1));
         self.query_clock.witness(serf.query_ltime.saturating_sub(1));
+        if !serf.left.is_empty() {
+            serf.status_ltimes.sort_unstable();
+        }
         for node in serf.left {
             // The leave was later than the join whose time is told.
-            let ltime = serf.status_ltimes.remove(&node).unwrap_or_default() + 1;
-            self.on_leave_intent(LeaveIntent { ltime, node, prune: false });
+            let told = serf.status_ltimes.binary_search_by(|(name, _)| name.cmp(&node));
+            let ltime = told.map_or(0, |at| std::mem::take(&mut serf.status_ltimes[at].1)) + 1;
+            self.on_leave_intent(&LeaveIntent { ltime, node, prune: false });
         }
         for (node, ltime) in serf.status_ltimes {
-            self.on_join_intent(&JoinIntent { ltime, node });
+            self.on_join_intent(&node, ltime);
         }
         if ignore_old_events {
             self.recent_events.min_ltime = self.recent_events.min_ltime.max(serf.event_ltime);

@@ -3,6 +3,7 @@
 use crate::event::Event;
 use crate::gossip::Gossip;
 use crate::io::CommandError;
+use crate::news::News;
 use crate::wire::{SlotEvent, UserEvent};
 
 impl Gossip {
@@ -31,6 +32,6 @@ impl Gossip {
         }
         self.event_clock.tick();
         self.on_user_event(event);
-        self.events.push(None, message);
+        self.events.push(News::Plain(message.into()));
     }
 }

@@ -7,21 +7,24 @@ use std::time::Duration;
 use crate::broadcast::Broadcasts;
 use crate::config::{Config, ConfigError};
 use crate::coordinate::{Coordinate, Position};
+use crate::directory::Name;
 use crate::event::{Change, Event, Member, Status};
 use crate::exchange::Streams;
 use crate::intent::RecentIntent;
 use crate::io::{CommandError, Input, Output};
 use crate::leave::Phase;
-use crate::member::{Members, Record};
+use crate::member::Members;
+use crate::news::News;
 use crate::probe::{Probe, Relay};
 use crate::query::{Running, Waiting};
 use crate::recent::{Clock, RecentEvents, RecentQueries};
+use crate::record::Record;
 use crate::rng::Rng;
 use crate::seeds::Seeds;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
-use crate::wire::{Alive, COMPOUND_PART_BYTES, StateCode, encode_tags, join_compound};
+use crate::wire::{COMPOUND_PART_BYTES, StateCode, encode_tags, join_compound};
 
 /// Versions that we speak: memberlist 1 to 5, speaking 2; Serf 2 to 5, speaking 5. As Serf's agent.
 pub(crate) const VERSIONS: [u8; 6] = [1, 5, 2, 2, 5, 5];
@@ -57,6 +60,8 @@ pub struct Gossip {
     pub(crate) queries: Broadcasts,
     pub(crate) events: Broadcasts,
     pub(crate) spreading: bool,
+    /// While a state is taken in that is nobody's news.
+    pub(crate) untold: bool,
 
     /// Lifeguard's score of our own health: 0 is well.
     pub(crate) awareness: u32,
@@ -91,6 +96,8 @@ pub struct Stats {
     pub members: usize,
     /// Members alive or suspect, ourselves included.
     pub living: usize,
+    /// Members under suspicion.
+    pub suspects: usize,
     /// Lifeguard's score of our own health; 0 is well.
     pub health_score: u32,
     /// Lamport times of membership, events and queries.
@@ -121,6 +128,8 @@ impl Gossip {
         now: Time,
     ) -> Result<(Self, Vec<Output>), ConfigError> {
         config.check()?;
+        let members = Members::new(config.directory.clone(), &config.name, &rng);
+        let seeds = Seeds::new(&rng);
         let mut gossip = Self {
             config,
             rng,
@@ -129,12 +138,13 @@ impl Gossip {
             timers: Timers::default(),
             wake: None,
             phase: Phase::Running,
-            members: Members::default(),
+            members,
             news: Broadcasts::default(),
             intents: Broadcasts::default(),
             queries: Broadcasts::default(),
             events: Broadcasts::default(),
             spreading: false,
+            untold: false,
             awareness: 0,
             serial: 0,
             seq: 0,
@@ -150,7 +160,7 @@ impl Gossip {
             running: BTreeMap::new(),
             waiting: BTreeMap::new(),
             position: Position::default(),
-            seeds: Seeds::default(),
+            seeds,
             twin_sought: None,
             dropped: 0,
             dropped_told: None,
@@ -163,25 +173,18 @@ impl Gossip {
 
     fn start(&mut self, snapshot: Option<Snapshot>) {
         let config = &self.config;
-        let alive = Alive {
-            incarnation: config.incarnation.max(1),
-            node: config.name.clone(),
-            address: config.address,
-            meta: encode_tags(&config.tags),
-            versions: VERSIONS.to_vec(),
-        };
-        let mut me = Record::new(&alive, self.now);
-        me.incarnation = alive.incarnation;
-        me.meta.clone_from(&alive.meta);
-        me.tags.clone_from(&config.tags);
-        me.versions = VERSIONS;
+        let name = self.members.me().clone();
+        let profile = config.directory.profile(&name, config.address, &encode_tags(&config.tags), VERSIONS);
+        let mut me = Record::new(profile.clone(), self.now);
+        me.incarnation = config.incarnation.max(1);
         me.state = StateCode::Alive;
         me.status = Status::Alive;
-        self.members.insert(me, true, &mut self.rng);
-        self.members.set_address(&alive.node, alive.address);
-        self.news.push(Some(&alive.node), alive.encode());
+        let incarnation = me.incarnation;
+        self.members.insert(me, &mut self.rng);
+        self.members.set_profile(name.id(), profile.clone());
+        self.news.push(News::Alive(profile, incarnation));
         // Serf tells its handlers of the node itself first.
-        self.tell_change(&alive.node, Change::Join, None, None);
+        self.tell_change(name.id(), Change::Join, None, None);
         for address in self.config.seeds.clone() {
             self.seeds.insert_fixed(address, &mut self.rng);
         }
@@ -243,8 +246,8 @@ impl Gossip {
             Timer::ProbeDirect(seq) => self.on_probe_direct(seq),
             Timer::ProbeEnd(seq) => self.on_probe_end(seq),
             Timer::RelayEnd(seq) => self.on_relay_end(seq),
-            Timer::Suspicion(name, serial) => self.on_suspicion_due(&name, serial),
-            Timer::Reprobe(name, serial) => self.on_reprobe(&name, serial),
+            Timer::Suspicion(id, serial) => self.on_suspicion_due(id, serial),
+            Timer::Reprobe(id, serial) => self.on_reprobe(id, serial),
             Timer::Spread => self.on_spread(),
             Timer::PushPull => self.on_push_pull_due(),
             Timer::Stream(stream) => self.on_stream_timeout(stream),
@@ -262,7 +265,7 @@ impl Gossip {
             return;
         };
         self.timers.shift(late);
-        self.members.iter_mut().filter_map(|record| record.suspicion.as_mut()).for_each(|s| s.shift(late));
+        self.members.suspicions_mut().for_each(|suspicion| suspicion.shift(late));
         if late < PAUSE {
             return;
         }
@@ -297,17 +300,26 @@ impl Gossip {
 
     /// Every member listed, by name, ourselves included.
     pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
-        self.members.iter().map(Record::to_member)
+        self.members.iter().map(|record| self.members.to_member(record))
     }
 
     /// One member.
     pub fn member(&self, name: &str) -> Option<Member> {
-        self.members.get(name).map(Record::to_member)
+        self.members.get(name).map(|record| self.members.to_member(record))
+    }
+
+    /// Calls `each` with every member listed, by name: its name, its standing, and whether it is suspected. Makes
+    /// nothing, so that tables of thousands can be compared.
+    pub fn survey(&self, mut each: impl FnMut(&str, Status, bool)) {
+        self.members.iter().for_each(|r| each(r.name(), r.status, r.state == StateCode::Suspect));
     }
 
     /// The coordinate of a member, ours included, as far as it is known.
     pub fn coordinate(&self, name: &str) -> Option<Coordinate> {
-        if name == self.config.name { Some(self.position.own()) } else { self.position.of(name) }
+        if name == self.config.name {
+            return Some(self.position.own());
+        }
+        self.position.of(self.members.get(name)?.id())
     }
 
     /// The keys installed (base64), primary first; empty without encryption.
@@ -325,7 +337,8 @@ impl Gossip {
             queued: [self.news.len(), self.intents.len(), self.queries.len(), self.events.len()],
             probes: self.probes.len(),
             streams: self.streams.len(),
-            seeds: self.seeds.addresses().count(),
+            suspects: self.members.suspects(),
+            seeds: self.seeds.len(),
             intents: self.recent_intents.len(),
             timers: self.timers.len(),
         }
@@ -359,6 +372,11 @@ impl Gossip {
 
     pub(crate) fn is_me(&self, name: &str) -> bool {
         name == self.config.name
+    }
+
+    /// Our own name.
+    pub(crate) fn me(&self) -> Name {
+        self.members.me().clone()
     }
 
     pub(crate) fn next_seq(&mut self) -> u32 {

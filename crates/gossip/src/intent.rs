@@ -4,8 +4,9 @@ use crate::event::{Change, Status};
 use crate::gossip::Gossip;
 use crate::io::CommandError;
 use crate::limits::INTENTS_MAX;
+use crate::news::News;
 use crate::time::Time;
-use crate::wire::{JoinIntent, LeaveIntent};
+use crate::wire::LeaveIntent;
 
 /// An intent of somebody who is not a member yet.
 #[derive(Debug, Clone)]
@@ -28,15 +29,15 @@ impl Gossip {
     }
 
     /// Says whether to pass it on.
-    pub(crate) fn on_join_intent(&mut self, join: &JoinIntent) -> bool {
-        self.clock.witness(join.ltime);
-        let Some(record) = self.members.get_mut(&join.node) else {
-            return self.keep_intent(&join.node, join.ltime, false);
+    pub(crate) fn on_join_intent(&mut self, node: &str, ltime: u64) -> bool {
+        self.clock.witness(ltime);
+        let Some(record) = self.members.get_mut(node) else {
+            return self.keep_intent(node, ltime, false);
         };
-        if join.ltime <= record.status_ltime {
+        if ltime <= record.status_ltime {
             return false;
         }
-        record.status_ltime = join.ltime;
+        record.status_ltime = ltime;
         if record.status == Status::Leaving {
             // The leave was of an earlier time.
             record.status = Status::Alive;
@@ -45,7 +46,7 @@ impl Gossip {
     }
 
     /// Says whether to pass it on.
-    pub(crate) fn on_leave_intent(&mut self, leave: LeaveIntent) -> bool {
+    pub(crate) fn on_leave_intent(&mut self, leave: &LeaveIntent) -> bool {
         self.clock.witness(leave.ltime);
         let Some(record) = self.members.get_mut(&leave.node) else {
             return self.keep_intent(&leave.node, leave.ltime, true);
@@ -59,36 +60,36 @@ impl Gossip {
             return false;
         }
         record.status_ltime = leave.ltime;
-        record.prune |= leave.prune;
+        record.set_prune(record.is_pruned() || leave.prune);
+        let id = record.id();
         match record.status {
             Status::Alive => record.status = Status::Leaving,
             Status::Failed => {
                 record.status = Status::Left;
-                self.tell_change(&leave.node, Change::Leave, None, None);
+                self.tell_change(id, Change::Leave, None, None);
                 self.changed();
             }
             Status::Leaving | Status::Left => {}
         }
-        if leave.prune && self.members.get(&leave.node).is_some_and(|record| record.status == Status::Left) {
-            self.erase(&leave.node);
+        if leave.prune && self.members.at(id).is_some_and(|record| record.status == Status::Left) {
+            self.erase(id);
         }
         true
     }
 
     /// Tells everybody that we mean to be a member, now.
     pub(crate) fn announce_join(&mut self) {
-        let join = JoinIntent { ltime: self.clock.tick(), node: self.config.name.clone() };
-        self.on_join_intent(&join);
-        self.intents.push(None, join.encode());
+        let (me, ltime) = (self.me(), self.clock.tick());
+        self.on_join_intent(me.as_str(), ltime);
+        self.intents.push(News::Join(me, ltime));
     }
 
     pub(crate) fn on_force_leave(&mut self, name: String, prune: bool) {
-        if self.members.get(&name).is_none() {
+        let Some(about) = self.members.get(&name).map(|record| record.profile.name.clone()) else {
             return self.reject(CommandError::UnknownMember(name));
-        }
+        };
         let leave = LeaveIntent { ltime: self.clock.tick(), node: name, prune };
-        let message = leave.encode();
-        self.on_leave_intent(leave);
-        self.intents.push(None, message);
+        self.on_leave_intent(&leave);
+        self.intents.push(News::Leave(about, leave.ltime, prune));
     }
 }

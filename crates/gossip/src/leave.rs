@@ -4,9 +4,9 @@ use crate::broadcast::BroadcastId;
 use crate::event::{Change, Event, Status};
 use crate::gossip::Gossip;
 use crate::io::CommandError;
+use crate::news::News;
 use crate::time::Time;
 use crate::timers::Timer;
-use crate::wire::{Dead, LeaveIntent};
 
 /// Where we are between being a member and not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +42,13 @@ impl Gossip {
         if !self.is_running() {
             return self.reject(CommandError::Left);
         }
-        let leave = LeaveIntent { ltime: self.clock.tick(), node: self.config.name.clone(), prune: false };
-        let encoded = leave.encode();
-        if let Some(me) = self.members.get_mut(&leave.node) {
+        let ltime = self.clock.tick();
+        let me = self.me();
+        if let Some(me) = self.members.at_mut(me.id()) {
             me.status = Status::Leaving;
-            me.status_ltime = leave.ltime;
+            me.status_ltime = ltime;
         }
-        let message = self.intents.push(None, encoded);
+        let message = self.intents.push(News::Leave(me, ltime, false));
         let deadline = self.now + self.config.broadcast_timeout;
         self.phase = Phase::Intending { message, deadline };
         self.changed();
@@ -82,11 +82,12 @@ impl Gossip {
     }
 
     fn depart(&mut self) {
-        let Some(me) = self.members.get_mut(&self.config.name) else { return };
+        let name = self.me();
+        let Some(me) = self.members.at_mut(name.id()) else { return };
         me.status = Status::Left;
-        let dead = Dead { incarnation: me.incarnation, node: me.name.clone(), from: me.name.clone() };
-        let message = self.news.push(Some(&dead.node), dead.encode());
-        self.tell_change(&dead.node, Change::Leave, None, None);
+        let incarnation = me.incarnation;
+        let message = self.news.push(News::Dead { about: name.clone(), from: name.clone(), incarnation });
+        self.tell_change(name.id(), Change::Leave, None, None);
         self.phase = Phase::Departing { message, deadline: self.now + self.config.broadcast_timeout };
     }
 }

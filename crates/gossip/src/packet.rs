@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::gossip::Gossip;
+use crate::news::News;
 use crate::wire::{
-    Ack, Alive, Dead, IndirectPing, JoinIntent, LeaveIntent, Nack, Part, Ping, Query, QueryResponse, RelayHeader,
+    Ack, AliveRef, Dead, IndirectPing, JoinIntent, LeaveIntent, Nack, Part, Ping, Query, QueryResponse, RelayHeader,
     Suspect, UserEvent, WireError, is_unusable, serf_type, swim_type, user_message,
 };
 
@@ -32,7 +33,7 @@ impl Gossip {
             swim_type::ACK => self.on_ack(Ack::decode(body)?.0),
             swim_type::NACK => self.on_nack(Nack::decode(body)?.seq),
             swim_type::SUSPECT => self.on_suspect_from(from, Suspect::decode(body)?),
-            swim_type::ALIVE => self.on_alive(Alive::decode(body)?),
+            swim_type::ALIVE => self.on_alive(AliveRef::decode(body)?),
             swim_type::DEAD => self.on_dead(Dead::decode(body)?, None),
             swim_type::USER => self.on_user_message(body)?,
             kind => return Err(WireError::UnknownType(kind)),
@@ -45,23 +46,26 @@ impl Gossip {
         let (&kind, body) = message.split_first().ok_or(WireError::Truncated)?;
         match kind {
             serf_type::LEAVE => {
-                if self.on_leave_intent(LeaveIntent::decode(body)?) {
-                    self.intents.push(None, message.to_vec());
+                let leave = LeaveIntent::decode(body)?;
+                if self.on_leave_intent(&leave) {
+                    let about = self.config.directory.name(&leave.node);
+                    self.intents.push(News::Leave(about, leave.ltime, leave.prune));
                 }
             }
             serf_type::JOIN => {
-                if self.on_join_intent(&JoinIntent::decode(body)?) {
-                    self.intents.push(None, message.to_vec());
+                let join = JoinIntent::decode(body)?;
+                if self.on_join_intent(&join.node, join.ltime) {
+                    self.intents.push(News::Join(self.config.directory.name(&join.node), join.ltime));
                 }
             }
             serf_type::USER_EVENT => {
                 if self.on_user_event(UserEvent::decode(body)?) {
-                    self.events.push(None, message.to_vec());
+                    self.events.push(News::Plain(message.into()));
                 }
             }
             serf_type::QUERY => {
                 if self.on_query(Query::decode(body)?) {
-                    self.queries.push(None, message.to_vec());
+                    self.queries.push(News::Plain(message.into()));
                 }
             }
             serf_type::QUERY_RESPONSE => self.on_query_response(QueryResponse::decode(body)?),

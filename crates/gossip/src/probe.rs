@@ -9,14 +9,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::coordinate::Coordinate;
+use crate::directory::Name;
 use crate::event::{Event, Evidence};
 use crate::exchange::Purpose;
 use crate::gossip::Gossip;
 use crate::io::StreamId;
 use crate::limits::{PROBES_MAX, RELAYS_MAX};
+use crate::record::Record;
 use crate::time::Time;
 use crate::timers::Timer;
-use crate::wire::{Ack, Alive, IndirectPing, Nack, Ping, StateCode, Suspect, is_unusable};
+use crate::wire::{Ack, IndirectPing, Nack, Ping, StateCode, Suspect, is_unusable};
 
 /// Shortest time that a direct ack is given.
 const DIRECT_MIN: Duration = Duration::from_millis(50);
@@ -45,7 +47,7 @@ pub(crate) enum Aim {
 /// A probe in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
-    name: String,
+    name: Name,
     address: SocketAddr,
     incarnation: u32,
     aim: Aim,
@@ -82,27 +84,30 @@ impl Gossip {
 
     pub(crate) fn on_watch(&mut self) {
         self.timers.set(self.now + self.config.watch_interval, Timer::Watch);
-        for name in self.members.neighbours(&self.config.name, self.config.watch_neighbours) {
-            self.start_probe(&name, Aim::Extra);
+        let watched = self.members.watched(self.config.watch_neighbours).to_vec();
+        for id in watched {
+            if let Some(name) = self.members.at(id).map(|record| record.profile.name.clone()) {
+                self.start_probe(&name, Aim::Extra);
+            }
         }
     }
 
     /// A suspect is probed again, by those that suspect it themselves or watch it.
-    pub(crate) fn on_reprobe(&mut self, name: &str, serial: u64) {
-        let Some(record) = self.members.get(name) else { return };
-        if record.suspicion.as_ref().is_none_or(|suspicion| suspicion.serial != serial) {
+    pub(crate) fn on_reprobe(&mut self, id: u32, serial: u64) {
+        if self.members.suspicion(id).is_none_or(|suspicion| suspicion.serial != serial) {
             return;
         }
-        self.timers.set(self.now + self.config.suspect_probe_interval, Timer::Reprobe(name.to_owned(), serial));
-        self.start_probe(name, Aim::Extra);
+        let Some(name) = self.members.at(id).map(|record| record.profile.name.clone()) else { return };
+        self.timers.set(self.now + self.config.suspect_probe_interval, Timer::Reprobe(id, serial));
+        self.start_probe(&name, Aim::Extra);
     }
 
-    pub(crate) fn is_probing(&self, name: &str) -> bool {
-        self.probes.values().any(|probe| probe.name == name)
+    fn is_probing(&self, name: &Name) -> bool {
+        self.probes.values().any(|probe| probe.name == *name)
     }
 
-    pub(crate) fn start_probe(&mut self, name: &str, aim: Aim) {
-        let Some(record) = self.members.get(name) else { return };
+    pub(crate) fn start_probe(&mut self, name: &Name, aim: Aim) {
+        let Some(record) = self.members.at(name.id()) else { return };
         if aim == Aim::Extra && self.is_probing(name) {
             return;
         }
@@ -110,22 +115,23 @@ impl Gossip {
         if record.state != StateCode::Alive {
             messages.push(self.accusation(name, record.incarnation));
         }
-        let (address, incarnation) = (record.address, record.incarnation);
+        let (address, incarnation) = (record.address(), record.incarnation);
         self.send_probe(name, address, incarnation, aim, messages);
     }
 
     /// Asks at `claimed` whether a member lives there; it hears what we hold against it, so it can refute.
-    pub(crate) fn start_claim_probe(&mut self, name: &str, claimed: SocketAddr) {
-        let Some(record) = self.members.get(name) else { return };
+    pub(crate) fn start_claim_probe(&mut self, name: &Name, claimed: SocketAddr) {
+        let Some(record) = self.members.at(name.id()) else { return };
         let messages = vec![self.accusation(name, record.incarnation)];
         let incarnation = record.incarnation;
         self.send_probe(name, claimed, incarnation, Aim::Claim, messages);
     }
 
     /// Asks whether another node with our name lives at `address`.
-    pub(crate) fn start_twin_probe(&mut self, alive: &Alive) {
+    pub(crate) fn start_twin_probe(&mut self, address: SocketAddr, incarnation: u32) {
         if !self.probes.values().any(|probe| probe.aim == Aim::Twin) {
-            self.send_probe(&alive.node, alive.address, alive.incarnation, Aim::Twin, Vec::new());
+            let me = self.me();
+            self.send_probe(&me, address, incarnation, Aim::Twin, Vec::new());
         }
     }
 
@@ -140,16 +146,16 @@ impl Gossip {
         }
     }
 
-    fn accusation(&self, name: &str, incarnation: u32) -> Vec<u8> {
+    fn accusation(&self, name: &Name, incarnation: u32) -> Vec<u8> {
         let from = self.config.name.clone();
-        Suspect { incarnation, node: name.to_owned(), from, refused: false }.encode()
+        Suspect { incarnation, node: name.as_str().to_owned(), from, refused: false }.encode()
     }
 
-    fn send_probe(&mut self, name: &str, address: SocketAddr, incarnation: u32, aim: Aim, mut messages: Vec<Vec<u8>>) {
+    fn send_probe(&mut self, name: &Name, address: SocketAddr, incarnation: u32, aim: Aim, mut messages: Vec<Vec<u8>>) {
         if self.probes.len() >= PROBES_MAX {
-            if let Some(record) = self.members.get_mut(name).filter(|_| aim == Aim::Claim) {
+            if aim == Aim::Claim {
                 // The next word of it is looked into.
-                record.claim = None;
+                self.members.take_claim(name.id());
             }
             return;
         }
@@ -159,14 +165,15 @@ impl Gossip {
             Aim::Extra => (None, String::new()),
             Aim::Round | Aim::Claim | Aim::Twin => (Some(self.config.address), self.config.name.clone()),
         };
-        let ping = Ping { seq, node: name.to_owned(), source, source_node, brief: aim == Aim::Extra };
+        let ping = Ping { seq, node: name.as_str().to_owned(), source, source_node, brief: aim == Aim::Extra };
+        let wait = self.direct_wait(name);
         let probe = Probe {
-            name: name.to_owned(),
+            name: name.clone(),
             address,
             incarnation,
             aim,
             sent: self.now,
-            wait: self.direct_wait(name),
+            wait,
             again: false,
             widened: false,
             asked: 0,
@@ -177,7 +184,7 @@ impl Gossip {
         };
         self.probes.insert(seq, probe);
         if aim != Aim::Claim {
-            self.timers.set(self.now + self.direct_wait(name), Timer::ProbeDirect(seq));
+            self.timers.set(self.now + wait, Timer::ProbeDirect(seq));
         }
         let lasts = self.config.probe_deadline * (self.awareness + 1);
         self.timers.set(self.now + lasts, Timer::ProbeEnd(seq));
@@ -190,8 +197,8 @@ impl Gossip {
     }
 
     /// How long a direct ack is given.
-    fn direct_wait(&self, name: &str) -> Duration {
-        let measured = self.position.median_rtt(name).map(|rtt| (rtt * DIRECT_ROUND_TRIPS).max(DIRECT_MIN));
+    fn direct_wait(&self, name: &Name) -> Duration {
+        let measured = self.position.median_rtt(name.id()).map(|rtt| (rtt * DIRECT_ROUND_TRIPS).max(DIRECT_MIN));
         measured.unwrap_or(self.config.probe_timeout).min(self.config.probe_timeout)
     }
 
@@ -205,23 +212,24 @@ impl Gossip {
         let (name, address, wait) = (probe.name.clone(), probe.address, probe.wait);
         let spare_others = first && probe.aim == Aim::Extra;
         let widen = !probe.widened && !spare_others && probe.aim != Aim::Twin;
-        let ping = Ping { seq, node: name.clone(), brief: true, ..Ping::default() };
+        let ping = Ping { seq, node: name.as_str().to_owned(), brief: true, ..Ping::default() };
         self.send(address, ping.encode());
         self.timers.set(self.now + if first { wait } else { PING_AGAIN }, Timer::ProbeDirect(seq));
         if widen {
-            self.widen(seq, name, address);
+            self.widen(seq, &name, address);
         }
     }
 
-    fn widen(&mut self, seq: u32, name: String, address: SocketAddr) {
-        let takes_tcp = self.members.get(&name).is_some_and(|record| record.takes_tcp_pings());
-        let helpers = self.helpers(&name);
+    fn widen(&mut self, seq: u32, name: &Name, address: SocketAddr) {
+        let takes_tcp = self.members.at(name.id()).is_some_and(|record| record.takes_tcp_pings());
+        let helpers = self.helpers(name);
         let (asked, expected) = (helpers.len(), helpers.iter().filter(|(_, nacks)| *nacks).count());
         for (to, nack) in helpers {
-            let ping = self.indirect_ping(seq, &name, address, nack, false);
+            let ping = self.indirect_ping(seq, name.as_str(), address, nack, false);
             self.send(to, ping);
         }
-        let stream = if self.config.tcp_checks && takes_tcp { self.open_tcp_ping(seq, &name, address) } else { None };
+        let stream =
+            if self.config.tcp_checks && takes_tcp { self.open_tcp_ping(seq, name.as_str(), address) } else { None };
         if let Some(probe) = self.probes.get_mut(&seq) {
             probe.widened = true;
             probe.asked = asked;
@@ -231,11 +239,12 @@ impl Gossip {
     }
 
     /// Members to ask for help with `name`: addresses, and whether they answer with nacks.
-    fn helpers(&mut self, name: &str) -> Vec<(SocketAddr, bool)> {
+    fn helpers(&mut self, name: &Name) -> Vec<(SocketAddr, bool)> {
+        let choose = |record: &Record| record.state == StateCode::Alive && record.profile.name != *name;
         self.members
-            .pick(self.config.indirect_checks, &mut self.rng, |r| r.state == StateCode::Alive && r.name != name)
+            .pick(self.config.indirect_checks, &mut self.rng, choose)
             .into_iter()
-            .map(|record| (record.address, record.sends_nacks()))
+            .map(|record| (record.address(), record.sends_nacks()))
             .collect()
     }
 
@@ -268,7 +277,7 @@ impl Gossip {
             Aim::Round | Aim::Extra if probe.tcp_answered => {
                 self.improve();
                 self.on_suspect_answered(&probe.name);
-                self.tell_udp_blocked(probe.name);
+                self.tell_udp_blocked(&probe.name);
             }
             Aim::Round | Aim::Extra => self.on_probe_failed(&probe, false),
             Aim::Claim => self.on_claim_unproved(&probe.name),
@@ -276,12 +285,15 @@ impl Gossip {
         }
     }
 
-    fn tell_udp_blocked(&mut self, name: String) {
+    fn tell_udp_blocked(&mut self, name: &Name) {
         let now = self.now;
-        let Some(record) = self.members.get_mut(&name) else { return };
-        if record.udp_told.is_none_or(|told| now.since(told) >= UDP_TOLD_EVERY) {
-            record.udp_told = Some(now);
-            self.emit(Event::UdpBlocked { name });
+        if self.members.at(name.id()).is_none() {
+            return;
+        }
+        let rare = self.members.rare_mut(name.id());
+        if rare.udp_told.is_none_or(|told| now.since(told) >= UDP_TOLD_EVERY) {
+            rare.udp_told = Some(now);
+            self.emit(Event::UdpBlocked { name: name.as_str().to_owned() });
         }
     }
 
@@ -291,24 +303,25 @@ impl Gossip {
             let missing = probe.expected_nacks.saturating_sub(probe.nacks);
             self.worsen(if probe.expected_nacks > 0 { missing } else { 1 });
         }
-        let Some(record) = self.members.get(&probe.name).filter(|record| record.is_living()) else { return };
-        if let Some(claim) = &record.claim {
+        if self.members.at(probe.name.id()).is_none_or(|record| !record.is_living()) {
+            return;
+        }
+        if let Some(claimed) = self.members.claim(probe.name.id()).map(|claim| claim.alive.address) {
             // It does not answer where we know it, but somebody says it lives elsewhere: look there first.
-            let claimed = claim.alive.address;
             if claimed != probe.address {
                 self.start_claim_probe(&probe.name, claimed);
                 return;
             }
         }
         self.emit(Event::ProbeFailed {
-            name: probe.name.clone(),
+            name: probe.name.as_str().to_owned(),
             asked: probe.asked,
             nacks: probe.nacks as usize,
             refused,
         });
         self.on_suspect(Suspect {
             incarnation: probe.incarnation,
-            node: probe.name.clone(),
+            node: probe.name.as_str().to_owned(),
             from: self.config.name.clone(),
             refused,
         });
@@ -329,10 +342,10 @@ impl Gossip {
     }
 
     /// Asks others to see for themselves whether a connection is refused. Serf peers just ping.
-    fn ask_for_refusals(&mut self, name: &str, address: SocketAddr) {
+    fn ask_for_refusals(&mut self, name: &Name, address: SocketAddr) {
         for (to, _) in self.helpers(name) {
             let seq = self.next_seq();
-            let ping = self.indirect_ping(seq, name, address, false, true);
+            let ping = self.indirect_ping(seq, name.as_str(), address, false, true);
             self.send(to, ping);
         }
     }
@@ -348,7 +361,7 @@ impl Gossip {
         self.send(to, Ack { seq: ping.seq, payload }.encode());
         if let Some(record) = self.members.get(&ping.source_node)
             && !record.is_living()
-            && record.address == to
+            && record.address() == to
         {
             self.on_ping_from_lost(to);
         }
@@ -358,19 +371,21 @@ impl Gossip {
     fn on_misdirected(&mut self, name: &str) {
         let here = self.config.address;
         if let Some(record) = self.members.get(name)
-            && record.address == here
+            && record.address() == here
             && record.is_living()
         {
-            self.suspect_superseded(name);
+            let name = record.profile.name.clone();
+            self.suspect_superseded(&name);
         }
     }
 
     /// Suspects a member whose address we have.
-    pub(crate) fn suspect_superseded(&mut self, name: &str) {
-        let Some(record) = self.members.get(name) else { return };
+    pub(crate) fn suspect_superseded(&mut self, name: &Name) {
+        let Some(record) = self.members.at(name.id()) else { return };
         let incarnation = record.incarnation;
         let from = self.config.name.clone();
-        self.suspect_with(Suspect { incarnation, node: name.to_owned(), from, refused: true }, Evidence::AddressTaken);
+        let node = name.as_str().to_owned();
+        self.suspect_with(Suspect { incarnation, node, from, refused: true }, Evidence::AddressTaken);
     }
 
     pub(crate) fn on_indirect_ping(&mut self, from: SocketAddr, ping: IndirectPing) {
@@ -381,10 +396,10 @@ impl Gossip {
         if ping.refused
             && let Some(record) = self.members.get(&ping.node)
             && record.is_living()
-            && record.address == ping.target
+            && record.address() == ping.target
         {
-            let incarnation = record.incarnation;
-            self.open_verification(&ping.node, incarnation, ping.target);
+            let (name, incarnation) = (record.profile.name.clone(), record.incarnation);
+            self.open_verification(name, incarnation, ping.target);
         }
         let seq = self.next_seq();
         self.relays.insert(seq, Relay { to: ping.source.unwrap_or(from), seq: ping.seq, nack: ping.nack });
@@ -394,14 +409,14 @@ impl Gossip {
     }
 
     /// Tries a TCP connection to see whether it is refused.
-    fn open_verification(&mut self, name: &str, incarnation: u32, address: SocketAddr) {
-        let known = self.members.get(name).and_then(|record| record.suspicion.as_ref());
-        if !self.config.tcp_checks || known.is_some_and(|s| s.is_refused()) || self.streams.is_verifying(name) {
+    fn open_verification(&mut self, name: Name, incarnation: u32, address: SocketAddr) {
+        let known = self.members.suspicion(name.id());
+        if !self.config.tcp_checks || known.is_some_and(|s| s.is_refused()) || self.streams.is_verifying(&name) {
             return;
         }
-        let ping = self.named_ping(0, name);
+        let ping = self.named_ping(0, name.as_str());
         let deadline = self.now + self.config.probe_deadline;
-        let purpose = Purpose::Verify { name: name.to_owned(), incarnation };
+        let purpose = Purpose::Verify { name, incarnation };
         self.open_stream(address, &ping.encode(), purpose, deadline);
     }
 
@@ -430,12 +445,14 @@ impl Gossip {
         }
         self.on_suspect_answered(&probe.name);
         // The ack of a second ping, or one that came through others, does not tell the time of a round trip.
-        if !probe.again
+        if self.config.coordinates
+            && !probe.again
             && !probe.widened
+            && self.members.at(probe.name.id()).is_some()
             && let Ok(coordinate) = Coordinate::decode_payload(&ack.payload)
         {
             let rtt = self.now.since(probe.sent);
-            self.position.update(&probe.name, coordinate, rtt, &mut self.rng);
+            self.position.update(probe.name.id(), coordinate, rtt, &mut self.rng);
         }
     }
 
@@ -448,23 +465,24 @@ impl Gossip {
     /// Evidence from outside: probe at once.
     pub(crate) fn on_port_unreachable(&mut self, to: SocketAddr) {
         let Some(record) = self.members.at_address(to).filter(|record| record.is_living()) else { return };
-        let name = record.name.clone();
+        let name = record.profile.name.clone();
         self.probe_urgently(&name);
     }
 
     pub(crate) fn on_connection_refused(&mut self, name: &str) {
-        if self.members.get(name).is_some_and(|record| record.is_living()) && !self.is_me(name) {
-            self.probe_urgently(name);
+        let found = self.members.get(name).filter(|record| record.is_living() && !self.is_me(name));
+        if let Some(name) = found.map(|record| record.profile.name.clone()) {
+            self.probe_urgently(&name);
         }
     }
 
     /// Probes with all means at once, without waiting for the direct ack.
-    pub(crate) fn probe_urgently(&mut self, name: &str) {
+    pub(crate) fn probe_urgently(&mut self, name: &Name) {
         self.start_probe(name, Aim::Extra);
-        let found = self.probes.iter().find(|(_, p)| p.name == name && matches!(p.aim, Aim::Extra | Aim::Round));
+        let found = self.probes.iter().find(|(_, p)| p.name == *name && matches!(p.aim, Aim::Extra | Aim::Round));
         if let Some((seq, probe)) = found.filter(|(_, probe)| !probe.widened) {
             let (seq, address) = (*seq, probe.address);
-            self.widen(seq, name.to_owned(), address);
+            self.widen(seq, name, address);
         }
     }
 }

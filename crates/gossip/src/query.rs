@@ -11,6 +11,7 @@ use crate::gossip::Gossip;
 use crate::io::{CommandError, QueryRequest};
 use crate::keys::KeyCount;
 use crate::limits::{FILTER_REGEX_BYTES_MAX, QUERIES_RUNNING_MAX, QUERIES_WAITING_MAX, QUERY_RESPONDERS_MAX};
+use crate::news::News;
 use crate::time::Time;
 use crate::timers::Timer;
 use crate::wire::{
@@ -109,7 +110,7 @@ impl Gossip {
         self.running.insert(query.ltime, running);
         self.timers.set(self.now + timeout, Timer::QueryEnd(query.ltime));
         self.on_query(query);
-        self.queries.push(None, message);
+        self.queries.push(News::Plain(message.into()));
         Ok(())
     }
 
@@ -192,10 +193,10 @@ impl Gossip {
                 let through: Vec<SocketAddr> = self
                     .members
                     .pick(query.relay_factor.into(), &mut self.rng, |r| {
-                        r.state == StateCode::Alive && r.versions[1] >= 5
+                        r.state == StateCode::Alive && r.takes_checksums()
                     })
                     .into_iter()
-                    .map(|record| record.address)
+                    .map(|record| record.address())
                     .collect();
                 for to in through {
                     self.send_plain(to, user_message(&relayed));

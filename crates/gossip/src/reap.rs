@@ -2,7 +2,7 @@
 
 use crate::config::check_tags;
 use crate::event::{Change, Event, Status};
-use crate::gossip::Gossip;
+use crate::gossip::{Gossip, VERSIONS};
 use crate::io::CommandError;
 use crate::limits::{TOMBSTONES_MIN, TOMBSTONES_PER_ALIVE};
 use crate::timers::Timer;
@@ -13,52 +13,39 @@ impl Gossip {
         self.timers.set(self.now + self.config.reap_interval, Timer::Reap);
         self.members.mark_superseded();
         let (now, config) = (self.now, &self.config);
-        let mut gone: Vec<_> = self.members.iter().filter(|m| !m.is_living()).map(|m| (m.changed, &m.name)).collect();
-        gone.sort_unstable();
+        let mut gone: Vec<_> = self.members.gone().map(|m| (m.changed, m.name(), m)).collect();
+        gone.sort_unstable_by_key(|(changed, name, _)| (*changed, *name));
         let kept = TOMBSTONES_MIN.max(self.members.living() * TOMBSTONES_PER_ALIVE);
         let surplus = gone.len().saturating_sub(kept);
-        let old: Vec<String> = gone
+        let old: Vec<u32> = gone
             .iter()
             .enumerate()
-            .filter(|(at, (changed, name))| {
-                let Some(record) = self.members.get(name) else { return false };
+            .filter(|(at, (changed, _, record))| {
                 let limit = match record.status {
                     Status::Left => config.left_kept,
-                    _ if record.superseded => config.superseded_kept,
+                    _ if record.is_superseded() => config.superseded_kept,
                     _ => config.failed_kept,
                 };
                 *at < surplus || now.since(*changed) > limit
             })
-            .map(|(_, (_, name))| (*name).clone())
+            .map(|(_, (_, _, record))| record.id())
             .collect();
-        for name in old {
-            self.erase(&name);
+        for id in old {
+            self.erase(id);
         }
         let kept = self.config.intents_kept;
         self.recent_intents.retain(|_, intent| now.since(intent.since) <= kept);
         self.waiting.retain(|_, waiting| waiting.deadline() > now);
-        self.release(now);
-    }
-
-    /// Ends quarantines whose time is over.
-    fn release(&mut self, now: crate::time::Time) {
-        let mut released = Vec::new();
-        for record in self.members.iter_mut() {
-            if record.quarantined_until.is_some_and(|until| until <= now) {
-                record.quarantined_until = None;
-                released.push(record.name.clone());
-            }
-        }
-        for name in released {
+        for name in self.members.release(&self.config, now) {
             self.emit(Event::Released { name });
         }
     }
 
     /// Forgets a member; its address stays among the seeds.
-    pub(crate) fn erase(&mut self, name: &str) {
-        self.tell_change(name, Change::Reap, None, None);
-        self.members.remove(name);
-        self.position.forget(name);
+    pub(crate) fn erase(&mut self, id: u32) {
+        self.tell_change(id, Change::Reap, None, None);
+        self.position.forget(id);
+        self.members.remove(id);
         self.changed();
     }
 
@@ -70,13 +57,11 @@ impl Gossip {
             let limit = crate::limits::META_BYTES_MAX;
             return self.reject(CommandError::TooLong { what: "tags", length, limit });
         }
-        if let Some(me) = self.members.get_mut(&self.config.name) {
-            me.meta = encode_tags(&tags);
-            me.tags.clone_from(&tags);
-        }
+        let me = self.me();
+        let profile = self.config.directory.profile(&me, self.config.address, &encode_tags(&tags), VERSIONS);
+        self.members.set_profile(me.id(), profile);
         self.config.tags = tags;
         self.raise_incarnation(0);
-        let name = self.config.name.clone();
-        self.tell_change(&name, Change::Update, None, None);
+        self.tell_change(me.id(), Change::Update, None, None);
     }
 }

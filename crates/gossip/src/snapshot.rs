@@ -22,11 +22,11 @@ pub struct Snapshot {
 impl Gossip {
     /// What to hand to [`Gossip::new`] after a restart; new whenever [`crate::Output::Persist`] says so.
     pub fn snapshot(&self) -> Snapshot {
-        let others = self.members.iter().filter(|record| record.is_living() && !self.is_me(&record.name));
+        let others = self.members.iter().filter(|record| record.is_living() && !self.is_me(record.name()));
         Snapshot {
             incarnation: self.members.get(&self.config.name).map_or(0, |me| me.incarnation),
             clocks: [self.clock.time(), self.event_clock.time(), self.query_clock.time()].map(|time| time - 1),
-            alive: others.map(|record| (record.name.clone(), record.address)).collect(),
+            alive: others.map(|record| (record.name().to_owned(), record.address())).collect(),
             seeds: self.seeds.addresses().collect(),
             left: !self.is_running(),
         }

@@ -52,7 +52,7 @@ impl Gossip {
                 StateCode::Left => false,
             })
             .into_iter()
-            .map(|record| record.address)
+            .map(|record| record.address())
             .collect();
         for to in targets {
             let mut room = self.config.envelope.room();

@@ -1,10 +1,11 @@
 //! A suspicion: how long it lasts, and what shortens it. Lifeguard's dynamic suspicion timeout.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::directory::Name;
 use crate::time::Time;
+use crate::timers::TimerKey;
 
 /// Refusals that are enough.
 const REFUSALS_NEEDED: usize = 2;
@@ -16,15 +17,17 @@ pub(crate) struct Suspicion {
     pub(crate) serial: u64,
     /// Whether a probe of our own had no answer.
     pub(crate) seen: bool,
+    /// The timer of its end, which moves when the end does.
+    pub(crate) timer: Option<TimerKey>,
     start: Time,
     min: Duration,
-    max: Duration,
+    max_mult: u32,
     /// Confirmations that are waited for; 0 in a cluster too small to give them.
     needed: u32,
     /// Who suspected, the first included. At most `needed` + 1.
-    from: BTreeSet<String>,
-    /// Whose connection was refused. At most [`REFUSALS_NEEDED`].
-    refused: BTreeSet<String>,
+    from: Vec<Name>,
+    /// Whose connection was refused.
+    refused: [Option<Name>; REFUSALS_NEEDED],
     refused_deadline: Option<Time>,
 }
 
@@ -36,7 +39,7 @@ fn shortest(config: &Config, members: usize) -> Duration {
 
 impl Suspicion {
     /// `members`: those alive or suspect, ourselves included.
-    pub(crate) fn new(serial: u64, from: &str, members: usize, config: &Config, now: Time) -> Self {
+    pub(crate) fn new(serial: u64, from: Name, members: usize, config: &Config, now: Time) -> Self {
         let min = shortest(config, members);
         // Two cannot confirm: the suspect and the first that suspects.
         let possible = members.saturating_sub(2);
@@ -45,18 +48,23 @@ impl Suspicion {
             serial,
             seen: false,
             start: now,
+            timer: None,
             min,
-            max: min * config.suspicion_max_mult.max(1),
+            max_mult: config.suspicion_max_mult.max(1),
             needed,
-            from: BTreeSet::from([from.to_owned()]),
-            refused: BTreeSet::new(),
+            from: vec![from],
+            refused: [None, None],
             refused_deadline: None,
         }
     }
 
     /// Counts another suspicion. Says whether it was news.
-    pub(crate) fn confirm(&mut self, from: &str) -> bool {
-        self.confirmations() < self.needed && self.from.insert(from.to_owned())
+    pub(crate) fn confirm(&mut self, from: &Name) -> bool {
+        let news = self.confirmations() < self.needed && !self.from.contains(from);
+        if news {
+            self.from.push(from.clone());
+        }
+        news
     }
 
     fn confirmations(&self) -> u32 {
@@ -64,17 +72,21 @@ impl Suspicion {
     }
 
     /// Counts a refused connection. Says whether it was news.
-    pub(crate) fn refuse(&mut self, from: &str, now: Time, grace: Duration) -> bool {
-        let news = self.refused.len() < REFUSALS_NEEDED && self.refused.insert(from.to_owned());
-        if news && self.is_refused() {
+    pub(crate) fn refuse(&mut self, from: &Name, now: Time, grace: Duration) -> bool {
+        if self.refused.iter().flatten().any(|known| known == from) {
+            return false;
+        }
+        let Some(place) = self.refused.iter_mut().find(|place| place.is_none()) else { return false };
+        *place = Some(from.clone());
+        if self.is_refused() {
             self.refused_deadline = Some(now + grace);
         }
-        news
+        true
     }
 
     /// Whether enough members had their connection refused.
     pub(crate) fn is_refused(&self) -> bool {
-        self.refused.len() >= REFUSALS_NEEDED
+        self.refused.iter().all(Option::is_some)
     }
 
     /// When the suspect is dead unless it refutes.
@@ -83,7 +95,8 @@ impl Suspicion {
             self.min
         } else {
             let share = f64::from(self.confirmations() + 1).ln() / f64::from(self.needed + 1).ln();
-            self.max.saturating_sub((self.max - self.min).mul_f64(share.min(1.0))).max(self.min)
+            let max = self.min * self.max_mult;
+            max.saturating_sub((max - self.min).mul_f64(share.min(1.0))).max(self.min)
         };
         let deadline = self.start + lasts;
         self.refused_deadline.map_or(deadline, |refused| refused.min(deadline))
@@ -93,10 +106,8 @@ impl Suspicion {
     pub(crate) fn renew(&mut self, now: Time) {
         self.start = now;
         self.seen = false;
-        while self.from.len() > 1 {
-            self.from.pop_last();
-        }
-        self.refused.clear();
+        self.from.truncate(1);
+        self.refused = [None, None];
         self.refused_deadline = None;
     }
 
@@ -104,47 +115,56 @@ impl Suspicion {
     pub(crate) fn shift(&mut self, by: Duration) {
         self.start = self.start + by;
         self.refused_deadline = self.refused_deadline.map(|at| at + by);
+        self.timer = self.timer.map(|timer| timer.shifted(by));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::Directory;
 
-    fn suspicion(members: usize) -> Suspicion {
+    fn names() -> [Name; 4] {
+        let directory = Directory::new();
+        ["a", "b", "c", "d"].map(|name| directory.name(name))
+    }
+
+    fn suspicion(from: &Name, members: usize) -> Suspicion {
         let config = Config {
             suspicion_mult: 4,
             probe_interval: Duration::from_secs(1),
             ..Config::lan("me", std::net::SocketAddr::from(([127, 0, 0, 1], 1)))
         };
-        Suspicion::new(1, "a", members, &config, Time::ZERO)
+        Suspicion::new(1, from.clone(), members, &config, Time::ZERO)
     }
 
     /// Shows the formula: six times the shortest at first, then down to the shortest with confirmations.
     #[test]
     fn confirmations_shorten() {
-        let mut found = suspicion(10);
+        let [a, b, c, d] = names();
+        let mut found = suspicion(&a, 10);
         assert_eq!(found.deadline(), Time::from_millis(24_000));
-        assert!(!found.confirm("a"), "the first does not confirm itself");
-        assert!(found.confirm("b"));
+        assert!(!found.confirm(&a), "the first does not confirm itself");
+        assert!(found.confirm(&b));
         let halfway = found.deadline();
         assert!(halfway > Time::from_millis(4_000) && halfway < Time::from_millis(24_000));
-        assert!(found.confirm("c"));
-        assert!(!found.confirm("d"), "enough is enough");
+        assert!(found.confirm(&c));
+        assert!(!found.confirm(&d), "enough is enough");
         assert_eq!(found.deadline(), Time::from_millis(4_000));
-        assert!(suspicion(100).confirm("b"));
-        assert_eq!(suspicion(3).deadline(), Time::from_millis(4_000), "nobody is there to confirm");
+        assert!(suspicion(&a, 100).confirm(&b));
+        assert_eq!(suspicion(&a, 3).deadline(), Time::from_millis(4_000), "nobody is there to confirm");
     }
 
     /// Shows that one refused connection changes nothing and a second one ends the wait.
     #[test]
     fn two_refusals_end_it() {
-        let mut found = suspicion(10);
+        let [a, b, ..] = names();
+        let mut found = suspicion(&a, 10);
         let now = Time::from_millis(500);
-        assert!(found.refuse("a", now, Duration::from_millis(100)));
-        assert!(!found.refuse("a", now, Duration::from_millis(100)), "the same member twice is one");
+        assert!(found.refuse(&a, now, Duration::from_millis(100)));
+        assert!(!found.refuse(&a, now, Duration::from_millis(100)), "the same member twice is one");
         assert_eq!(found.deadline(), Time::from_millis(24_000));
-        assert!(found.refuse("b", now, Duration::from_millis(100)));
+        assert!(found.refuse(&b, now, Duration::from_millis(100)));
         assert_eq!(found.deadline(), Time::from_millis(600));
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::io::StreamId;
 use crate::time::Time;
 
-/// What is due. A late one is known by its number or by what it finds, and does nothing: none is cancelled.
+/// What is due. A late one is known by its number or by what it finds, and does nothing. Only the end of a
+/// suspicion is taken back when another is set: after a split there are as many as members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The next round of probing.
@@ -20,9 +21,9 @@ pub(crate) enum Timer {
     /// No ack came for the indirect ping served as `0`.
     RelayEnd(u32),
     /// The suspicion of a member is over, when its serial number is this.
-    Suspicion(String, u64),
+    Suspicion(u32, u64),
     /// A suspect is probed again, when its suspicion's serial number is this.
-    Reprobe(String, u64),
+    Reprobe(u32, u64),
     /// News is sent.
     Spread,
     /// A whole state is exchanged.
@@ -39,22 +40,39 @@ pub(crate) enum Timer {
     Leave,
 }
 
+/// Names a timer that is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerKey(Time, u64);
+
+impl TimerKey {
+    /// The same after [`Timers::shift`].
+    pub(crate) fn shifted(self, by: Duration) -> Self {
+        Self(self.0 + by, self.1)
+    }
+}
+
 /// Timers by time, in the order they were set when the times are equal.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    queue: BTreeMap<(Time, u64), Timer>,
+    queue: BTreeMap<TimerKey, Timer>,
     next: u64,
 }
 
 impl Timers {
-    pub(crate) fn set(&mut self, at: Time, timer: Timer) {
+    pub(crate) fn set(&mut self, at: Time, timer: Timer) -> TimerKey {
         self.next += 1;
-        self.queue.insert((at, self.next), timer);
+        let key = TimerKey(at, self.next);
+        self.queue.insert(key, timer);
+        key
+    }
+
+    pub(crate) fn cancel(&mut self, key: TimerKey) {
+        self.queue.remove(&key);
     }
 
     /// When the first is due.
     pub(crate) fn first(&self) -> Option<Time> {
-        self.queue.first_key_value().map(|((at, _), _)| *at)
+        self.queue.first_key_value().map(|(key, _)| key.0)
     }
 
     /// Takes the first that is due.
@@ -65,8 +83,7 @@ impl Timers {
 
     /// Moves all by `by`, as if that time had not passed.
     pub(crate) fn shift(&mut self, by: Duration) {
-        self.queue =
-            std::mem::take(&mut self.queue).into_iter().map(|((at, order), timer)| ((at + by, order), timer)).collect();
+        self.queue = std::mem::take(&mut self.queue).into_iter().map(|(key, timer)| (key.shifted(by), timer)).collect();
     }
 
     pub(crate) fn clear(&mut self) {

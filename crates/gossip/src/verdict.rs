@@ -4,15 +4,19 @@
 //! another address), we look for ourselves first: a claim is believed when an ack comes from its address.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::directory::{Name, Profile};
 use crate::event::{Change, Event, Evidence, Status};
 use crate::gossip::{Gossip, VERSIONS};
 use crate::limits::{MEMBERS_MAX, META_BYTES_MAX};
-use crate::member::{Claim, Record};
+use crate::news::{News, encode_profile};
+use crate::record::{Claim, Record};
 use crate::suspicion::Suspicion;
+use crate::time::Time;
 use crate::timers::Timer;
-use crate::wire::{Alive, Dead, StateCode, Suspect, decode_tags, is_unusable};
+use crate::wire::{AliveRef, Dead, StateCode, Suspect, is_unusable};
 
 /// Time between two looks for another node with our name.
 const TWIN_SOUGHT_EVERY: Duration = Duration::from_secs(5);
@@ -37,8 +41,17 @@ fn is_compatible(versions: &[u8]) -> bool {
 
 impl Gossip {
     /// Somebody says that a node lives.
-    pub(crate) fn on_alive(&mut self, mut alive: Alive) {
-        if alive.node.is_empty() || alive.meta.len() > META_BYTES_MAX || !is_compatible(&alive.versions) {
+    pub(crate) fn on_alive(&mut self, mut alive: AliveRef<'_>) {
+        // Most that come say what is known.
+        if let Some(record) = self.members.get(alive.node)
+            && record.state == StateCode::Alive
+            && alive.incarnation <= record.incarnation
+            && alive.address == record.address()
+            && record.id() != self.members.me().id()
+        {
+            return;
+        }
+        if alive.node.is_empty() || alive.meta.len() > META_BYTES_MAX || !is_compatible(alive.versions.as_slice()) {
             return;
         }
         if alive.address.port() == 0 {
@@ -48,21 +61,25 @@ impl Gossip {
         if is_unusable(alive.address) {
             return;
         }
-        if self.is_me(&alive.node) {
-            return self.on_alive_self(&alive);
+        if self.is_me(alive.node) {
+            return self.on_alive_self(alive);
         }
-        let Some(record) = self.members.get(&alive.node) else {
+        let Some(record) = self.members.get(alive.node) else {
             if self.members.len() >= MEMBERS_MAX {
                 return self.drop_message(alive.address, "as many members are kept as may be");
             }
-            let record = Record::new(&alive, self.now);
-            self.members.insert(record, false, &mut self.rng);
-            return self.believe_alive(alive, true);
+            let name = self.config.directory.name(alive.node);
+            let profile = self.profile(name, &alive, [0; 6]);
+            self.members.insert(Record::new(profile.clone(), self.now), &mut self.rng);
+            return self.believe_alive(profile, alive.incarnation, true);
         };
         let newer = alive.incarnation > record.incarnation;
-        let moved = alive.address != record.address;
+        let moved = alive.address != record.address();
         match (record.is_living(), moved, newer) {
-            (true, false, true) | (false, _, true) => self.believe_alive(alive, false),
+            (true, false, true) | (false, _, true) => {
+                let profile = self.profile(record.profile.name.clone(), &alive, record.profile.versions);
+                self.believe_alive(profile, alive.incarnation, false);
+            }
             (true, false, false) => {}
             // It lives where we know it, or so we think: see whether it still answers there.
             (true, true, _) => self.look_into(alive),
@@ -71,22 +88,29 @@ impl Gossip {
         }
     }
 
+    /// What `alive` says of its node. `versions`: those known before; the oldest peers tell none.
+    fn profile(&self, name: Name, alive: &AliveRef<'_>, versions: [u8; 6]) -> Arc<Profile> {
+        let versions = alive.versions.as_slice().first_chunk::<6>().copied().unwrap_or(versions);
+        self.config.directory.profile(&name, alive.address, alive.meta, versions)
+    }
+
     /// Keeps a claim and sends probes for it.
-    fn look_into(&mut self, alive: Alive) {
+    fn look_into(&mut self, alive: AliveRef<'_>) {
         let now = self.now;
-        let Some(record) = self.members.get_mut(&alive.node) else { return };
-        if record
+        let Some(record) = self.members.get(alive.node) else { return };
+        let (name, known, claimed) = (record.profile.name.clone(), record.address(), alive.address);
+        let living = record.is_living();
+        let rare = self.members.rare_mut(name.id());
+        if rare
             .claim
             .as_ref()
             .is_some_and(|claim| now.since(claim.since) < CLAIM_KEPT && claim.alive.incarnation >= alive.incarnation)
         {
             return;
         }
-        let (name, known, claimed) = (alive.node.clone(), record.address, alive.address);
-        let living = record.is_living();
-        record.claim = Some(Claim { alive, since: now });
+        rare.claim = Some(Claim { alive: alive.to_owned(), since: now });
         if living {
-            self.emit(Event::NameClaimed { name: name.clone(), known, claimed });
+            self.emit(Event::NameClaimed { name: name.as_str().to_owned(), known, claimed });
             self.probe_urgently(&name);
         } else {
             self.start_claim_probe(&name, claimed);
@@ -94,77 +118,73 @@ impl Gossip {
     }
 
     /// An ack came from where a member was claimed to live.
-    pub(crate) fn on_claim_proved(&mut self, name: &str) {
-        let (now, config) = (self.now, &self.config);
-        let Some(record) = self.members.get_mut(name) else { return };
-        let Some(claim) = record.claim.take() else { return };
+    pub(crate) fn on_claim_proved(&mut self, name: &Name) {
+        let Some(Claim { alive, .. }) = self.members.take_claim(name.id()) else { return };
+        let Some(record) = self.members.at(name.id()) else { return };
         // A death that is still being told is refuted by the member itself, which our probe told of it.
         // One that is forgotten elsewhere, or a move, is believed on sight.
-        if record.is_living() || record.is_forgotten(config, now) || claim.alive.incarnation > record.incarnation {
-            self.believe_alive(claim.alive, false);
+        if record.is_living() || record.is_forgotten(&self.config, self.now) || alive.incarnation > record.incarnation {
+            let profile = self.profile(name.clone(), &alive.borrow(), record.profile.versions);
+            self.believe_alive(profile, alive.incarnation, false);
         }
     }
 
     /// No ack came from there.
-    pub(crate) fn on_claim_unproved(&mut self, name: &str) {
-        let Some(record) = self.members.get_mut(name) else { return };
-        record.claim = None;
+    pub(crate) fn on_claim_unproved(&mut self, name: &Name) {
+        self.members.take_claim(name.id());
+        let Some(record) = self.members.at(name.id()) else { return };
         if record.is_living() {
             let (incarnation, from) = (record.incarnation, self.config.name.clone());
-            self.on_suspect(Suspect { incarnation, node: name.to_owned(), from, refused: false });
+            self.on_suspect(Suspect { incarnation, node: name.as_str().to_owned(), from, refused: false });
         }
     }
 
     /// Takes it that a node lives as it is said to, and passes that on.
-    fn believe_alive(&mut self, alive: Alive, new: bool) {
-        let name = alive.node.clone();
-        let tags = decode_tags(&alive.meta).unwrap_or_default();
-        let Some(record) = self.members.get_mut(&name) else { return };
+    fn believe_alive(&mut self, profile: Arc<Profile>, incarnation: u32, new: bool) {
+        let name = profile.name.clone();
+        let id = name.id();
+        let Some(record) = self.members.at_mut(id) else { return };
         let (was_living, was_suspect) = (record.is_living(), record.state == StateCode::Suspect);
         let was_failed = !new && record.status == Status::Failed;
-        let changed = record.meta != alive.meta || record.address != alive.address;
-        record.incarnation = alive.incarnation;
-        record.meta.clone_from(&alive.meta);
-        record.tags = tags;
-        if let Some(versions) = alive.versions.first_chunk::<6>() {
-            record.versions = *versions;
+        let changed = record.profile.meta != profile.meta || record.address() != profile.address;
+        record.incarnation = incarnation;
+        record.set_prune(false);
+        if was_suspect {
+            self.members.clear_suspicion(id);
         }
-        record.suspicion = None;
-        record.claim = None;
-        record.superseded = false;
-        record.prune = false;
-        let address = alive.address;
-        self.news.push(Some(&name), alive.encode());
-        self.supersede(&name, address);
-        self.members.set_address(&name, address);
-        self.members.set_state(&name, StateCode::Alive, self.now, &mut self.rng);
+        self.members.take_claim(id);
+        if !self.untold {
+            self.news.push(News::Alive(profile.clone(), incarnation));
+        }
+        self.supersede(&name, profile.address);
+        self.members.set_profile(id, profile);
+        self.members.set_state(id, StateCode::Alive, self.now, &mut self.rng);
         if !was_living {
             self.on_return(&name, new, was_failed);
         } else {
             if was_suspect {
-                self.emit(Event::Refuted { name: name.clone() });
+                self.emit(Event::Refuted { name: name.as_str().to_owned() });
             }
             if changed {
-                self.tell_change(&name, Change::Update, None, None);
+                self.tell_change(id, Change::Update, None, None);
             }
         }
     }
 
     /// Another member that lived at this address does not any more: found out at once.
-    fn supersede(&mut self, name: &str, address: SocketAddr) {
-        let Some(other) = self.members.at_address(address).filter(|other| other.name != name) else { return };
-        let (other_name, living) = (other.name.clone(), other.is_living());
-        if self.is_me(&other_name) {
+    fn supersede(&mut self, name: &Name, address: SocketAddr) {
+        let Some(other) = self.members.at_address(address).filter(|other| other.profile.name != *name) else { return };
+        let (other, living) = (other.profile.name.clone(), other.is_living());
+        if other == *self.members.me() {
             self.suspect_superseded(name);
         } else if living {
-            self.probe_urgently(&other_name);
+            self.probe_urgently(&other);
         }
     }
 
-    fn on_return(&mut self, name: &str, new: bool, was_failed: bool) {
-        let intent = if new { self.recent_intents.remove(name) } else { None };
-        let (now, config) = (self.now, &self.config);
-        let Some(record) = self.members.get_mut(name) else { return };
+    fn on_return(&mut self, name: &Name, new: bool, was_failed: bool) {
+        let intent = if new { self.recent_intents.remove(name.as_str()) } else { None };
+        let Some(record) = self.members.at_mut(name.id()) else { return };
         record.status = Status::Alive;
         if let Some(intent) = intent {
             record.status_ltime = intent.ltime;
@@ -172,39 +192,40 @@ impl Gossip {
                 record.status = Status::Leaving;
             }
         }
-        let quarantine = if was_failed { record.count_return(config, now) } else { None };
-        let address = record.address;
+        let address = record.address();
+        let quarantine =
+            if was_failed { self.members.rare_mut(name.id()).count_return(&self.config, self.now) } else { None };
         self.seeds.insert(address, &mut self.rng);
         self.seeds.tried(address, true, self.config.reconnect_interval, self.now);
         if let Some((returns, until)) = quarantine {
-            self.emit(Event::Quarantined { name: name.to_owned(), returns, until });
+            self.emit(Event::Quarantined { name: name.as_str().to_owned(), returns, until });
         }
-        self.tell_change(name, Change::Join, None, None);
+        self.tell_change(name.id(), Change::Join, None, None);
         self.changed();
     }
 
-    pub(crate) fn tell_change(&mut self, name: &str, change: Change, by: Option<String>, evidence: Option<Evidence>) {
-        if let Some(record) = self.members.get(name) {
-            let member = record.to_member();
+    pub(crate) fn tell_change(&mut self, id: u32, change: Change, by: Option<String>, evidence: Option<Evidence>) {
+        if let Some(record) = self.members.at(id) {
+            let member = self.members.to_member(record);
             self.emit(Event::Member { change, member, by, evidence });
         }
     }
 
     /// Somebody says that we live: our earlier life, a twin, or old news.
-    fn on_alive_self(&mut self, alive: &Alive) {
-        let Some(me) = self.members.get(&self.config.name).filter(|_| self.is_running()) else { return };
+    fn on_alive_self(&mut self, alive: AliveRef<'_>) {
+        let Some(me) = self.members.at(self.members.me().id()).filter(|_| self.is_running()) else { return };
         let beats = alive.incarnation >= me.incarnation;
-        if alive.address != me.address {
+        if alive.address != me.address() {
             // Our earlier life at another address, or a twin. The earlier life does not answer.
             if self.twin_sought.is_none_or(|sought| self.now.since(sought) >= TWIN_SOUGHT_EVERY) {
                 self.twin_sought = Some(self.now);
-                self.start_twin_probe(alive);
+                self.start_twin_probe(alive.address, alive.incarnation);
             }
             if beats {
                 self.refute(alive.incarnation);
             }
         } else if alive.incarnation > me.incarnation
-            || (beats && (alive.meta != me.meta || alive.versions != me.versions))
+            || (beats && (*alive.meta != *me.profile.meta || *alive.versions.as_slice() != me.profile.versions))
         {
             self.refute(alive.incarnation);
         }
@@ -215,7 +236,8 @@ impl Gossip {
     pub(crate) fn disown(&mut self, incarnation: u32) {
         if self.is_running() {
             let name = self.config.name.clone();
-            self.news.push(None, Dead { incarnation, node: name.clone(), from: name }.encode());
+            let dead = Dead { incarnation, node: name.clone(), from: name };
+            self.news.push(News::Plain(dead.encode().into()));
             self.raise_incarnation(incarnation);
         }
     }
@@ -229,10 +251,10 @@ impl Gossip {
 
     /// Announces ourselves anew with an incarnation over `over` and over our own.
     pub(crate) fn raise_incarnation(&mut self, over: u32) {
-        let Some(me) = self.members.get_mut(&self.config.name) else { return };
+        let id = self.members.me().id();
+        let Some(me) = self.members.at_mut(id) else { return };
         me.incarnation = me.incarnation.max(over).saturating_add(1);
-        let alive = me.to_alive();
-        self.news.push(Some(&alive.node), alive.encode());
+        self.news.push(News::Alive(me.profile.clone(), me.incarnation));
         self.changed();
     }
 
@@ -243,7 +265,7 @@ impl Gossip {
             && record.state == StateCode::Alive
             && self.members.at_address(sender).is_some_and(|member| member.is_living())
         {
-            let alive = record.to_alive().encode();
+            let alive = encode_profile(&record.profile, record.incarnation);
             self.send_plain(sender, alive);
             return;
         }
@@ -271,89 +293,101 @@ impl Gossip {
             }
             return;
         }
+        let about = record.profile.name.clone();
         match record.state {
-            StateCode::Suspect => self.confirm(suspect, evidence),
-            StateCode::Alive => self.begin_suspicion(suspect, evidence),
+            StateCode::Suspect => self.confirm(about, suspect, evidence),
+            StateCode::Alive => self.begin_suspicion(about, suspect, evidence),
             StateCode::Dead | StateCode::Left => {}
         }
     }
 
+    /// Sets the timer of a suspicion's end; the one before is taken back.
+    fn time_suspicion(&mut self, id: u32, at: Time) {
+        let Some(suspicion) = self.members.suspicion_mut(id) else { return };
+        if let Some(before) = suspicion.timer.take() {
+            self.timers.cancel(before);
+        }
+        suspicion.timer = Some(self.timers.set(at, Timer::Suspicion(id, suspicion.serial)));
+    }
+
     /// Another suspicion of one that is suspected.
-    fn confirm(&mut self, suspect: Suspect, evidence: Evidence) {
+    fn confirm(&mut self, about: Name, suspect: Suspect, evidence: Evidence) {
         let (now, grace, ours) = (self.now, self.config.refused_grace, self.is_me(&suspect.from));
-        let Some(suspicion) = self.members.get_mut(&suspect.node).and_then(|record| record.suspicion.as_mut()) else {
-            return;
-        };
+        let from = self.config.directory.name(&suspect.from);
+        let Some(suspicion) = self.members.suspicion_mut(about.id()) else { return };
         suspicion.seen |= ours;
-        let confirmed = suspicion.confirm(&suspect.from);
-        let refused = suspect.refused && suspicion.refuse(&suspect.from, now, grace);
+        let confirmed = suspicion.confirm(&from);
+        let refused = suspect.refused && suspicion.refuse(&from, now, grace);
         let news = confirmed || refused;
         if news || ours {
-            let (deadline, serial) = (suspicion.deadline(), suspicion.serial);
-            self.timers.set(deadline.max(now), Timer::Suspicion(suspect.node.clone(), serial));
+            let at = suspicion.deadline().max(now);
+            self.time_suspicion(about.id(), at);
         }
         if news {
-            self.news.push(Some(&suspect.node), suspect.encode());
+            let Suspect { incarnation, refused, .. } = suspect;
+            self.news.push(News::Suspect { about, from, incarnation, refused });
             self.emit(Event::Suspected { name: suspect.node, by: suspect.from, evidence });
         }
     }
 
-    fn begin_suspicion(&mut self, suspect: Suspect, evidence: Evidence) {
+    fn begin_suspicion(&mut self, about: Name, suspect: Suspect, evidence: Evidence) {
         self.serial += 1;
-        let serial = self.serial;
-        let mut suspicion = Suspicion::new(serial, &suspect.from, self.members.living(), &self.config, self.now);
+        let (serial, id, ours) = (self.serial, about.id(), self.is_me(&suspect.from));
+        let from = self.config.directory.name(&suspect.from);
+        let mut suspicion = Suspicion::new(serial, from.clone(), self.members.living(), &self.config, self.now);
+        suspicion.seen = ours;
         if suspect.refused {
-            suspicion.refuse(&suspect.from, self.now, self.config.refused_grace);
+            suspicion.refuse(&from, self.now, self.config.refused_grace);
         }
-        let name = suspect.node.clone();
-        self.timers.set(suspicion.deadline(), Timer::Suspicion(name.clone(), serial));
-        self.news.push(Some(&name), suspect.encode());
-        if let Some(record) = self.members.get_mut(&name) {
-            record.incarnation = suspect.incarnation;
-            record.suspicion = Some(suspicion);
+        let Suspect { incarnation, refused, .. } = suspect;
+        let deadline = suspicion.deadline();
+        self.members.suspect(id, suspicion);
+        self.time_suspicion(id, deadline);
+        self.news.push(News::Suspect { about, from, incarnation, refused });
+        if let Some(record) = self.members.at_mut(id) {
+            record.incarnation = incarnation;
         }
-        self.members.set_state(&name, StateCode::Suspect, self.now, &mut self.rng);
-        let ours = self.is_me(&suspect.from);
-        if let Some(suspicion) = self.members.get_mut(&name).and_then(|record| record.suspicion.as_mut()) {
-            suspicion.seen = ours;
-        }
-        let watched = ours || self.members.neighbours(&self.config.name, self.config.watch_neighbours).contains(&name);
+        self.members.set_state(id, StateCode::Suspect, self.now, &mut self.rng);
+        let watched = ours || self.members.watched(self.config.watch_neighbours).contains(&id);
         if watched && !self.config.suspect_probe_interval.is_zero() {
             let at = self.now + self.rng.within(self.config.suspect_probe_interval);
-            self.timers.set(at, Timer::Reprobe(name.clone(), serial));
+            self.timers.set(at, Timer::Reprobe(id, serial));
         }
-        self.emit(Event::Suspected { name, by: suspect.from, evidence });
+        self.emit(Event::Suspected { name: suspect.node, by: suspect.from, evidence });
     }
 
-    pub(crate) fn on_suspicion_due(&mut self, name: &str, serial: u64) {
-        let Some(record) = self.members.get(name) else { return };
-        let Some(suspicion) = record.suspicion.as_ref().filter(|suspicion| suspicion.serial == serial) else { return };
+    pub(crate) fn on_suspicion_due(&mut self, id: u32, serial: u64) {
+        let Some(suspicion) = self.members.suspicion(id).filter(|suspicion| suspicion.serial == serial) else { return };
+        let Some(record) = self.members.at(id) else { return };
         if suspicion.deadline() > self.now {
             // Moved while we slept; its timer moved with it, or another was set.
-            self.timers.set(suspicion.deadline(), Timer::Suspicion(name.to_owned(), serial));
-            return;
+            let deadline = suspicion.deadline();
+            return self.time_suspicion(id, deadline);
         }
+        let name = record.profile.name.clone();
         if !suspicion.seen && !suspicion.is_refused() {
             // Others said so, and we may have missed the refutation: a last look of our own. Those that
             // found out have looked, so this delays no true death.
-            self.timers.set(self.now + self.config.probe_deadline * 2, Timer::Suspicion(name.to_owned(), serial));
-            return self.probe_urgently(name);
+            self.time_suspicion(id, self.now + self.config.probe_deadline * 2);
+            return self.probe_urgently(&name);
         }
         let evidence = if suspicion.is_refused() { Evidence::RefusedTwice } else { Evidence::NotRefuted };
         let from = self.config.name.clone();
-        self.on_dead(Dead { incarnation: record.incarnation, node: name.to_owned(), from }, Some(evidence));
+        let dead = Dead { incarnation: record.incarnation, node: name.as_str().to_owned(), from };
+        self.on_dead(dead, Some(evidence));
     }
 
     /// One that is suspected has answered us. When its time is over all the same, we missed its refutation:
     /// it gets another term, in which we ask it for its state.
-    pub(crate) fn on_suspect_answered(&mut self, name: &str) {
+    pub(crate) fn on_suspect_answered(&mut self, name: &Name) {
         let now = self.now;
-        let Some(record) = self.members.get_mut(name) else { return };
-        let Some(suspicion) = record.suspicion.as_mut().filter(|suspicion| suspicion.deadline() <= now) else { return };
+        let Some(suspicion) = self.members.suspicion_mut(name.id()).filter(|s| s.deadline() <= now) else { return };
         suspicion.renew(now);
-        let (deadline, serial, address) = (suspicion.deadline(), suspicion.serial, record.address);
-        self.timers.set(deadline, Timer::Suspicion(name.to_owned(), serial));
-        self.on_ping_from_lost(address);
+        let deadline = suspicion.deadline();
+        self.time_suspicion(name.id(), deadline);
+        if let Some(address) = self.members.at(name.id()).map(Record::address) {
+            self.on_ping_from_lost(address);
+        }
     }
 
     /// Somebody says that a node is dead, or the node says that it leaves. `evidence`: ours, if it was us.
@@ -370,23 +404,26 @@ impl Gossip {
         }
         let left = dead.from == dead.node;
         record.incarnation = dead.incarnation;
-        record.suspicion = None;
         let status = if left || record.status == Status::Leaving { Status::Left } else { Status::Failed };
         record.status = status;
-        let (prune, claimed) = (record.prune, record.claim.as_ref().map(|claim| claim.alive.address));
+        let (about, prune) = (record.profile.name.clone(), record.is_pruned());
+        let id = about.id();
+        self.members.clear_suspicion(id);
+        let claimed = self.members.claim(id).map(|claim| claim.alive.address);
         // One that was killed while leaving is dead to memberlist, and has left to Serf.
         let state = if left { StateCode::Left } else { StateCode::Dead };
-        self.news.push(Some(&dead.node), dead.encode());
-        self.members.set_state(&dead.node, state, self.now, &mut self.rng);
+        let from = self.config.directory.name(&dead.from);
+        self.news.push(News::Dead { about: about.clone(), from, incarnation: dead.incarnation });
+        self.members.set_state(id, state, self.now, &mut self.rng);
         let change = if status == Status::Left { Change::Leave } else { Change::Failed };
         let by = (!self.is_me(&dead.from)).then_some(dead.from);
         let evidence = evidence.or(Some(Evidence::Told)).filter(|_| change == Change::Failed);
-        self.tell_change(&dead.node, change, by, evidence);
+        self.tell_change(id, change, by, evidence);
         self.changed();
         if prune {
-            self.erase(&dead.node);
+            self.erase(id);
         } else if let Some(claimed) = claimed {
-            self.start_claim_probe(&dead.node, claimed);
+            self.start_claim_probe(&about, claimed);
         }
     }
 }

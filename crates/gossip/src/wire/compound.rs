@@ -7,7 +7,8 @@ use super::{WireError, swim_type};
 /// At most 255 messages of at most 65,535 bytes: the caller fills a datagram, which holds far less.
 pub fn join_compound(messages: &[Vec<u8>]) -> Vec<u8> {
     debug_assert!(messages.len() <= 255 && messages.iter().all(|message| message.len() <= 0xffff));
-    let mut bytes = vec![swim_type::COMPOUND, messages.len() as u8];
+    let mut bytes = Vec::with_capacity(2 + messages.iter().map(|message| message.len() + 2).sum::<usize>());
+    bytes.extend([swim_type::COMPOUND, messages.len() as u8]);
     for message in messages {
         bytes.extend_from_slice(&(message.len() as u16).to_be_bytes());
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Reader, WireError, Writer, address_bytes, address_from_bytes, swim_type};
+use super::{Reader, WireError, Writer, address_from_bytes, swim_type};
 use crate::limits::{META_BYTES_MAX, NAME_BYTES_MAX, PUSH_PULL_NODES_MAX, STREAM_BYTES_MAX};
 
 /// `node` lives at this address.
@@ -23,22 +23,93 @@ pub struct Alive {
 impl Alive {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::message(swim_type::ALIVE);
-        writer.map(6);
-        writer.uint_field("Incarnation", u64::from(self.incarnation));
-        writer.raw_field("Node", self.node.as_bytes());
-        writer.raw_field("Addr", &address_bytes(self.address.ip()));
-        writer.uint_field("Port", u64::from(self.address.port()));
-        writer.raw_field("Meta", &self.meta);
-        writer.raw_field("Vsn", &self.versions);
-        writer.finish()
+        encode_alive(self.incarnation, &self.node, self.address, &self.meta, &self.versions)
     }
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
+        Ok(AliveRef::decode(body)?.to_owned())
+    }
+
+    pub(crate) fn borrow(&self) -> AliveRef<'_> {
+        let Self { incarnation, node, address, meta, versions } = self;
+        let mut kept = Versions::default();
+        versions.iter().for_each(|version| kept.push(*version));
+        AliveRef { incarnation: *incarnation, node, address: *address, meta, versions: kept }
+    }
+}
+
+/// An [`Alive`] within the bytes that it came in: most that come tell nothing new and are not kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AliveRef<'a> {
+    pub(crate) incarnation: u32,
+    pub(crate) node: &'a str,
+    pub(crate) address: SocketAddr,
+    pub(crate) meta: &'a [u8],
+    pub(crate) versions: Versions,
+}
+
+impl<'a> AliveRef<'a> {
+    pub(crate) fn decode(body: &'a [u8]) -> Result<Self, WireError> {
         let (alive, _) = node_fields(&mut Reader::new(body), b"Node")?;
         Ok(alive)
     }
+
+    pub(crate) fn to_owned(self) -> Alive {
+        Alive {
+            incarnation: self.incarnation,
+            node: self.node.to_owned(),
+            address: self.address,
+            meta: self.meta.to_vec(),
+            versions: self.versions.as_slice().to_vec(),
+        }
+    }
+}
+
+/// Most versions that a node may tell.
+const VERSIONS_MAX: usize = 16;
+
+/// Versions that a node told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Versions {
+    bytes: [u8; VERSIONS_MAX],
+    len: u8,
+}
+
+impl From<[u8; 6]> for Versions {
+    fn from(six: [u8; 6]) -> Self {
+        let mut versions = Self::default();
+        six.into_iter().for_each(|version| versions.push(version));
+        versions
+    }
+}
+
+impl Versions {
+    /// Those beyond the most are left out.
+    fn push(&mut self, version: u8) {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
+            *place = version;
+            self.len += 1;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// The message that a node lives, type byte included.
+pub(crate) fn encode_alive(incarnation: u32, node: &str, address: SocketAddr, meta: &[u8], versions: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::with_capacity(80 + node.len() + meta.len());
+    writer.plain(&[swim_type::ALIVE]);
+    writer.map(6);
+    writer.uint_field("Incarnation", u64::from(incarnation));
+    writer.raw_field("Node", node.as_bytes());
+    writer.address_field("Addr", address.ip());
+    writer.uint_field("Port", u64::from(address.port()));
+    writer.raw_field("Meta", meta);
+    writer.raw_field("Vsn", versions);
+    writer.finish()
 }
 
 /// State of a node on the wire.
@@ -73,37 +144,41 @@ pub struct NodeState {
 }
 
 /// The fields that `alive` and a node's state share; they differ in the name's name and the state.
-fn node_fields(reader: &mut Reader<'_>, name_field: &[u8]) -> Result<(Alive, u64), WireError> {
-    let (mut incarnation, mut node, mut state) = (0, String::new(), 0);
+fn node_fields<'a>(reader: &mut Reader<'a>, name_field: &[u8]) -> Result<(AliveRef<'a>, u64), WireError> {
+    let (mut incarnation, mut node, mut state) = (0, "", 0);
     let (mut addr, mut port): (&[u8], u16) = (&[], 0);
-    let (mut meta, mut versions) = (Vec::new(), Vec::new());
+    let (mut meta, mut versions): (&[u8], _) = (&[], Versions::default());
     for _ in 0..reader.map()? {
         match reader.raw()? {
             b"Incarnation" => incarnation = reader.u32("Incarnation")?,
-            name if name == name_field => node = reader.text("Name", NAME_BYTES_MAX)?,
+            name if name == name_field => node = reader.str("Name", NAME_BYTES_MAX)?,
             b"Addr" => addr = reader.raw()?,
             b"Port" => port = reader.u16("Port")?,
-            b"Meta" => meta = reader.bytes("Meta", META_BYTES_MAX)?,
+            b"Meta" => meta = reader.slice("Meta", META_BYTES_MAX)?,
             b"Vsn" => versions = versions_of(reader)?,
             b"State" => state = reader.uint("State")?,
             _ => reader.skip()?,
         }
     }
     let address = SocketAddr::new(address_from_bytes(addr)?, port);
-    Ok((Alive { incarnation, node, address, meta, versions }, state))
+    Ok((AliveRef { incarnation, node, address, meta, versions }, state))
 }
 
 /// Versions are bytes; a codec that takes them for a list of numbers is understood too.
-fn versions_of(reader: &mut Reader<'_>) -> Result<Vec<u8>, WireError> {
-    const VERSIONS_MAX: usize = 16;
+fn versions_of(reader: &mut Reader<'_>) -> Result<Versions, WireError> {
+    let mut versions = Versions::default();
     if !matches!(reader.rest().first(), Some(0x90..=0x9f | 0xdc | 0xdd)) {
-        return reader.bytes("Vsn", VERSIONS_MAX);
+        reader.slice("Vsn", VERSIONS_MAX)?.iter().for_each(|version| versions.push(*version));
+        return Ok(versions);
     }
     let len = reader.array()?;
     if len > VERSIONS_MAX {
         return Err(WireError::Limit { what: "Vsn", limit: VERSIONS_MAX });
     }
-    (0..len).map(|_| reader.u8("Vsn")).collect()
+    for _ in 0..len {
+        versions.push(reader.u8("Vsn")?);
+    }
+    Ok(versions)
 }
 
 /// A whole state, exchanged over a stream: the nodes, then Serf's part as bytes.
@@ -120,24 +195,36 @@ pub struct PushPull {
 impl PushPull {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::message(swim_type::PUSH_PULL);
-        writer.map(3);
-        writer.uint_field("Nodes", self.nodes.len() as u64);
-        writer.uint_field("UserStateLen", self.user_state.len() as u64);
-        writer.bool_field("Join", self.join);
+        let mut writer = push_pull_header(self.join, self.nodes.len(), self.user_state.len());
         for NodeState { alive, state } in &self.nodes {
-            writer.map(7);
-            writer.raw_field("Name", alive.node.as_bytes());
-            writer.raw_field("Addr", &address_bytes(alive.address.ip()));
-            writer.uint_field("Port", u64::from(alive.address.port()));
-            writer.raw_field("Meta", &alive.meta);
-            writer.uint_field("Incarnation", u64::from(alive.incarnation));
-            writer.uint_field("State", *state as u64);
-            writer.raw_field("Vsn", &alive.versions);
+            push_pull_node(&mut writer, alive.borrow(), *state);
         }
         writer.plain(&self.user_state);
         writer.finish()
     }
+}
+
+/// The start of a push/pull message; so many nodes follow by [`push_pull_node`], then so many bytes of Serf's part.
+pub(crate) fn push_pull_header(join: bool, nodes: usize, user_state: usize) -> Writer {
+    const NODE_BYTES: usize = 100;
+    let mut writer = Writer::with_capacity(64 + nodes * NODE_BYTES + user_state);
+    writer.plain(&[swim_type::PUSH_PULL]);
+    writer.map(3);
+    writer.uint_field("Nodes", nodes as u64);
+    writer.uint_field("UserStateLen", user_state as u64);
+    writer.bool_field("Join", join);
+    writer
+}
+
+pub(crate) fn push_pull_node(writer: &mut Writer, alive: AliveRef<'_>, state: StateCode) {
+    writer.map(7);
+    writer.raw_field("Name", alive.node.as_bytes());
+    writer.address_field("Addr", alive.address.ip());
+    writer.uint_field("Port", u64::from(alive.address.port()));
+    writer.raw_field("Meta", alive.meta);
+    writer.uint_field("Incarnation", u64::from(alive.incarnation));
+    writer.uint_field("State", state as u64);
+    writer.raw_field("Vsn", alive.versions.as_slice());
 }
 
 /// A push/pull message that is read as its bytes come in: each node once.
@@ -178,7 +265,7 @@ impl PushPullProgress {
             let mut reader = Reader::new(body.get(self.at..).ok_or(WireError::Truncated)?);
             let (alive, state) = node_fields(&mut reader, b"Name")?;
             self.at += reader.position();
-            self.found.nodes.push(NodeState { alive, state: StateCode::from_wire(state)? });
+            self.found.nodes.push(NodeState { alive: alive.to_owned(), state: StateCode::from_wire(state)? });
         }
         let user_state = body.get(self.at..self.at + user_len).ok_or(WireError::Truncated)?;
         self.found.user_state = user_state.to_vec();

@@ -3,6 +3,8 @@
 //!
 //! Own code rather than a crate: the old raw markers and the per-field limits are most of it.
 
+use std::net::IpAddr;
+
 use super::WireError;
 
 /// Writes values one after the other into a byte vector.
@@ -14,7 +16,15 @@ pub struct Writer {
 impl Writer {
     /// A writer that starts with a message's type byte.
     pub fn message(kind: u8) -> Self {
-        Self { bytes: vec![kind] }
+        const USUAL_BYTES: usize = 64;
+        let mut writer = Self::with_capacity(USUAL_BYTES);
+        writer.bytes.push(kind);
+        writer
+    }
+
+    /// An empty writer that takes so many bytes before it grows.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
     }
 
     /// An empty writer.
@@ -147,6 +157,14 @@ impl Writer {
         self.raw(value);
     }
 
+    /// A field of a map: name, then the 4 or 16 bytes of an address.
+    pub fn address_field(&mut self, name: &str, ip: IpAddr) {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => self.raw_field(name, &ip.octets()),
+            IpAddr::V6(ip) => self.raw_field(name, &ip.octets()),
+        }
+    }
+
     /// A field of a map: name, then truth value.
     pub fn bool_field(&mut self, name: &str, value: bool) {
         self.text(name);
@@ -251,20 +269,23 @@ impl<'a> Reader<'a> {
 
     /// Bytes of at most `limit`, kept.
     pub fn bytes(&mut self, field: &'static str, limit: usize) -> Result<Vec<u8>, WireError> {
+        self.slice(field, limit).map(<[u8]>::to_vec)
+    }
+
+    /// Bytes of at most `limit`, where they are.
+    pub fn slice(&mut self, field: &'static str, limit: usize) -> Result<&'a [u8], WireError> {
         let raw = self.raw()?;
-        if raw.len() > limit {
-            return Err(WireError::Limit { what: field, limit });
-        }
-        Ok(raw.to_vec())
+        if raw.len() > limit { Err(WireError::Limit { what: field, limit }) } else { Ok(raw) }
+    }
+
+    /// UTF-8 text of at most `limit` bytes, where it is.
+    pub fn str(&mut self, field: &'static str, limit: usize) -> Result<&'a str, WireError> {
+        std::str::from_utf8(self.slice(field, limit)?).map_err(|_| WireError::Text { field })
     }
 
     /// UTF-8 text of at most `limit` bytes, kept.
     pub fn text(&mut self, field: &'static str, limit: usize) -> Result<String, WireError> {
-        let raw = self.raw()?;
-        if raw.len() > limit {
-            return Err(WireError::Limit { what: field, limit });
-        }
-        String::from_utf8(raw.to_vec()).map_err(|_| WireError::Text { field })
+        self.str(field, limit).map(str::to_owned)
     }
 
     /// A whole number that is not negative. nil is 0.

@@ -84,6 +84,9 @@ impl Envelope {
         if let Some(ring) = self.sealing_ring() {
             bytes = ring.seal(self.encryption, nonce(rng), &bytes, self.label.as_bytes());
         }
+        if self.label.is_empty() {
+            return bytes;
+        }
         let mut sealed = label_header(&self.label);
         sealed.append(&mut bytes);
         sealed

@@ -37,7 +37,6 @@ pub fn user_message(message: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::net::SocketAddr;
     use std::time::Duration;
 
@@ -81,7 +80,7 @@ mod tests {
         assert_eq!(RelayHeader::decode(&relay[1..]).unwrap(), (header, &response.encode()[..]));
         let state = SerfState {
             ltime: 5,
-            status_ltimes: BTreeMap::from([("a".into(), 3), ("b".into(), 4)]),
+            status_ltimes: vec![("a".into(), 3), ("b".into(), 4)],
             left: vec!["b".into()],
             event_ltime: 6,
             events: vec![SlotEvents { ltime: 5, events: vec![SlotEvent { name: "x".into(), payload: vec![] }] }],

@@ -1,7 +1,5 @@
 //! User events, and Serf's part of an exchanged state, which holds the recent ones.
 
-use std::collections::BTreeMap;
-
 use super::serf::{lamport, name};
 use super::{Reader, WireError, Writer, serf_type};
 use crate::limits::{PUSH_PULL_NODES_MAX, SLOT_ENTRIES_MAX, USER_EVENT_BYTES_MAX};
@@ -71,8 +69,8 @@ pub struct SlotEvents {
 pub struct SerfState {
     /// Clock of membership.
     pub ltime: u64,
-    /// For each member the time of its last intent.
-    pub status_ltimes: BTreeMap<String, u64>,
+    /// For each member the time of its last intent, in the order in which it came.
+    pub status_ltimes: Vec<(String, u64)>,
     /// Members that have left.
     pub left: Vec<String>,
     /// Clock of events.
@@ -86,33 +84,10 @@ pub struct SerfState {
 impl SerfState {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::message(serf_type::PUSH_PULL);
-        writer.map(6);
-        writer.uint_field("LTime", self.ltime);
-        writer.text("StatusLTimes");
-        writer.map(self.status_ltimes.len());
-        for (node, ltime) in &self.status_ltimes {
-            writer.uint_field(node, *ltime);
-        }
-        writer.text("LeftMembers");
-        writer.array(self.left.len());
-        self.left.iter().for_each(|node| writer.text(node));
-        writer.uint_field("EventLTime", self.event_ltime);
-        writer.text("Events");
-        writer.array(self.events.len());
-        for slot in &self.events {
-            writer.map(2);
-            writer.uint_field("LTime", slot.ltime);
-            writer.text("Events");
-            writer.array(slot.events.len());
-            for event in &slot.events {
-                writer.map(2);
-                writer.raw_field("Name", event.name.as_bytes());
-                writer.raw_field("Payload", &event.payload);
-            }
-        }
-        writer.uint_field("QueryLTime", self.query_ltime);
-        writer.finish()
+        let times = self.status_ltimes.iter().map(|(node, ltime)| (node.as_str(), *ltime));
+        let left = self.left.iter().map(String::as_str);
+        let clocks = [self.ltime, self.event_ltime, self.query_ltime];
+        encode_state(clocks, times, left, &self.events)
     }
 
     /// The message, type byte included.
@@ -128,7 +103,7 @@ impl SerfState {
                 b"StatusLTimes" => {
                     for _ in 0..limited(reader.map()?, PUSH_PULL_NODES_MAX, "status times")? {
                         let node = name(reader)?;
-                        state.status_ltimes.insert(node, lamport(reader)?);
+                        state.status_ltimes.push((node, lamport(reader)?));
                     }
                 }
                 b"LeftMembers" => {
@@ -145,6 +120,44 @@ impl SerfState {
         })?;
         Ok(state)
     }
+}
+
+/// The message of Serf's part, type byte included. `clocks`: of membership, events, queries.
+pub(crate) fn encode_state<'a>(
+    clocks: [u64; 3],
+    times: impl ExactSizeIterator<Item = (&'a str, u64)>,
+    left: impl ExactSizeIterator<Item = &'a str>,
+    events: &[SlotEvents],
+) -> Vec<u8> {
+    const MEMBER_BYTES: usize = 32;
+    let mut writer = Writer::with_capacity(128 + times.len() * MEMBER_BYTES);
+    writer.plain(&[serf_type::PUSH_PULL]);
+    writer.map(6);
+    writer.uint_field("LTime", clocks[0]);
+    writer.text("StatusLTimes");
+    writer.map(times.len());
+    for (node, ltime) in times {
+        writer.uint_field(node, ltime);
+    }
+    writer.text("LeftMembers");
+    writer.array(left.len());
+    left.for_each(|node| writer.text(node));
+    writer.uint_field("EventLTime", clocks[1]);
+    writer.text("Events");
+    writer.array(events.len());
+    for slot in events {
+        writer.map(2);
+        writer.uint_field("LTime", slot.ltime);
+        writer.text("Events");
+        writer.array(slot.events.len());
+        for event in &slot.events {
+            writer.map(2);
+            writer.raw_field("Name", event.name.as_bytes());
+            writer.raw_field("Payload", &event.payload);
+        }
+    }
+    writer.uint_field("QueryLTime", clocks[2]);
+    writer.finish()
 }
 
 fn limited(len: usize, limit: usize, what: &'static str) -> Result<usize, WireError> {

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use regrow_gossip::{Change, Config, Event, Gossip, Input, Output, Rng, Snapshot, StreamEnd, StreamId, Time};
+use regrow_gossip::wire::{Alive, Envelope, NodeState, PushPull, SerfState, StateCode, encode_tags};
+use regrow_gossip::{
+    Change, Config, Directory, Event, Gossip, Input, Output, Rng, Snapshot, Status, StreamEnd, StreamId, Time,
+};
 
 /// When a simulation begins.
 pub const START: Time = Time::ZERO;
@@ -78,8 +81,21 @@ enum Happening {
     Connect { from: End, to: SocketAddr, bytes: Vec<u8> },
 }
 
+/// Which events a simulation keeps. In a large one they would be most of its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    All,
+    /// Only failures of nodes that run.
+    FalseFailures,
+}
+
 pub struct Sim {
     pub now: Time,
+    pub keep: Keep,
+    /// Failures that nodes told of nodes that ran at that time.
+    pub false_failures: u64,
+    directory: Directory,
+    names: BTreeMap<String, Id>,
     pub rng: Rng,
     pub nodes: Vec<Node>,
     pub network: Network,
@@ -106,6 +122,10 @@ impl Sim {
         let rng = Rng::new([seed; 32]);
         Self {
             now: Time::ZERO,
+            keep: Keep::All,
+            false_failures: 0,
+            directory: Directory::new(),
+            names: BTreeMap::new(),
             rng,
             nodes: Vec::new(),
             network: Network::default(),
@@ -132,8 +152,67 @@ impl Sim {
         sim
     }
 
-    pub fn start(&mut self, config: Config, snapshot: Option<Snapshot>) -> Id {
+    /// As [`Sim::cluster`], but large: the nodes start over so much time, each joins one of the first sixteen, and
+    /// only false failures are kept of what they tell.
+    pub fn large(seed: u8, count: usize, ramp: Duration, change: impl Fn(&mut Config)) -> Self {
+        let mut sim = Self::new(seed);
+        sim.keep = Keep::FalseFailures;
+        for n in 0..count {
+            let mut config = config(&format!("n{n}"), address(n));
+            change(&mut config);
+            let id = sim.start(config, None);
+            if id > 0 {
+                let at = sim.rng.below(id.min(16));
+                sim.join(id, address(at));
+            }
+            sim.run(ramp / u32::try_from(count).unwrap_or(u32::MAX));
+        }
+        sim
+    }
+
+    /// A cluster of `count` nodes that has run for long: each joined when all others were there, and all news has
+    /// been told. The network stands still meanwhile; nothing of this is what [`Sim::large`] is for.
+    pub fn settled(seed: u8, count: usize, change: impl Fn(&mut Config)) -> Self {
+        let mut sim = Self::new(seed);
+        sim.keep = Keep::FalseFailures;
+        let nodes = (0..count).map(|n| {
+            let mut config = config(&format!("n{n}"), address(n));
+            change(&mut config);
+            let alive = Alive {
+                incarnation: config.incarnation,
+                node: config.name.clone(),
+                address: config.address,
+                meta: encode_tags(&config.tags),
+                versions: vec![1, 5, 2, 2, 5, 5],
+            };
+            sim.start(config, None);
+            NodeState { alive, state: StateCode::Alive }
+        });
+        let nodes: Vec<NodeState> = nodes.collect();
+        let user_state = SerfState {
+            ltime: 2,
+            status_ltimes: nodes.iter().map(|node| (node.alive.node.clone(), 1)).collect(),
+            event_ltime: 1,
+            query_ltime: 1,
+            ..SerfState::default()
+        };
+        let state = PushPull { join: false, nodes, user_state: user_state.encode() }.encode();
+        let bytes = Envelope { compress: false, ..Envelope::default() }.seal_stream(&state, &mut sim.rng);
+        for id in 0..count {
+            sim.accepted += 1;
+            let stream = StreamId::accepted(sim.accepted);
+            let from = address(count);
+            sim.feed(id, Input::StreamAccepted { stream, from });
+            sim.feed(id, Input::StreamData { stream, bytes: bytes.clone() });
+        }
+        sim.false_failures = 0;
+        sim
+    }
+
+    pub fn start(&mut self, mut config: Config, snapshot: Option<Snapshot>) -> Id {
+        config.directory = self.directory.clone();
         let id = self.nodes.len();
+        self.names.insert(config.name.clone(), id);
         let address = config.address;
         let seed = self.seed();
         let (gossip, outputs) = Gossip::new(config, snapshot, Rng::new(seed), self.now).expect("valid");
@@ -177,7 +256,9 @@ impl Sim {
     }
 
     /// The process starts again with these settings, knowing what its snapshot says.
-    pub fn restart(&mut self, id: Id, config: Config, snapshot: Option<Snapshot>) {
+    pub fn restart(&mut self, id: Id, mut config: Config, snapshot: Option<Snapshot>) {
+        config.directory = self.directory.clone();
+        self.names.insert(config.name.clone(), id);
         let seed = self.seed();
         let address = config.address;
         let (gossip, outputs) = Gossip::new(config, snapshot, Rng::new(seed), self.now).expect("valid");
@@ -290,11 +371,25 @@ impl Sim {
                         self.push(at, Happening::Wake(id, life));
                     }
                 }
-                Output::Event(event) => self.nodes[id].events.push((self.now, event)),
+                Output::Event(event) => {
+                    let wrong = self.is_false_failure(&event);
+                    self.false_failures += u64::from(wrong);
+                    if wrong || self.keep == Keep::All {
+                        self.nodes[id].events.push((self.now, event));
+                    }
+                }
                 Output::Persist => {}
                 Output::Rejected(error) => panic!("rejected: {error}"),
             }
         }
+    }
+
+    fn is_false_failure(&self, event: &Event) -> bool {
+        let Event::Member { change: Change::Failed, member, .. } = event else { return false };
+        self.names.get(&member.name).is_some_and(|id| {
+            let node = &self.nodes[*id];
+            node.power == Power::On && !node.paused && node.gossip.name() == member.name
+        })
     }
 
     fn is_running(&self, id: Id, life: u32) -> bool {
@@ -387,6 +482,24 @@ impl Sim {
         Some(self.now.since(start))
     }
 
+    /// As [`Sim::until`], looked at every second, and said how it goes when that takes long.
+    #[expect(clippy::print_stdout, clippy::disallowed_types, reason = "long simulations say how they go")]
+    pub fn until_said(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Option<Duration> {
+        let (start, mut told) = (self.now, std::time::Instant::now());
+        while !done(self) {
+            if self.now.since(start) >= limit {
+                return None;
+            }
+            self.run(Duration::from_secs(1));
+            if told.elapsed() > Duration::from_secs(20) {
+                told = std::time::Instant::now();
+                let stats = self.nodes[self.nodes.len() / 2].gossip.stats();
+                println!("{:?}: knowledge {:.6}; {stats:?}", self.now.since(start), self.knowledge());
+            }
+        }
+        Some(self.now.since(start))
+    }
+
     /// Nodes whose process runs.
     pub fn running(&self) -> impl Iterator<Item = (Id, &Node)> {
         self.nodes.iter().enumerate().filter(|(_, node)| node.power == Power::On && !node.paused)
@@ -395,12 +508,34 @@ impl Sim {
     /// Whether every running node lists every running node as alive and not suspect, and nobody else as alive.
     pub fn all_see_all(&self) -> bool {
         let count = self.running().count();
-        self.running().all(|(_, node)| node.gossip.stats().living == count)
-            && self.running().all(|(_, node)| {
-                self.running().all(|(_, other)| {
-                    node.gossip.member(other.gossip.name()).is_some_and(|m| m.status.as_str() == "alive" && !m.suspect)
-                })
-            })
+        // What is cheap first: there are `count` squared entries to look at.
+        if !self.running().all(|(_, node)| {
+            let stats = node.gossip.stats();
+            (stats.living, stats.suspects) == (count, 0)
+        }) {
+            return false;
+        }
+        let mut names: Vec<&str> = self.running().map(|(_, node)| node.gossip.name()).collect();
+        names.sort_unstable();
+        self.running().all(|(_, node)| {
+            let (mut at, mut wrong) = (0, false);
+            node.gossip.survey(|name, status, suspect| {
+                if names.get(at) == Some(&name) {
+                    wrong |= status != Status::Alive || suspect;
+                    at += 1;
+                } else {
+                    wrong |= status == Status::Alive;
+                }
+            });
+            !wrong && at == names.len()
+        })
+    }
+
+    /// Share of what each running node should list as alive of all running nodes that it does: 1 is whole.
+    pub fn knowledge(&self) -> f64 {
+        let count = self.running().count() as f64;
+        let known: usize = self.running().map(|(_, node)| node.gossip.stats().living).sum();
+        known as f64 / (count * count)
     }
 
     /// Whether every running node lists `name` with `status`.
