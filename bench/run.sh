@@ -1,6 +1,6 @@
 #!/bin/sh
 # Measures everything and rewrites bench/RESULTS.md: about 20 minutes on an idle machine, QUICK=1 about five.
-# Usage: bench/run.sh [SECTION …]     needs root for the network namespaces of `gossip`
+# Usage: bench/run.sh [SECTION …]     needs root for the network namespaces of `node_death` and `gossip`
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --locked -p regrow
