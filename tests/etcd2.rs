@@ -6,11 +6,9 @@
 mod support;
 
 use serde_json::Value;
-use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use support::{Cluster, LONG, Ports, until};
+use support::http::{ask, try_ask};
+use support::{Cluster, Ports, until};
 
 /// An agent with etcd doors on any free ports.
 fn agent() -> (Cluster, String) {
@@ -64,62 +62,6 @@ impl Drop for Etcd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// What a server answered.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or(Value::String(self.body.clone()))
-    }
-
-    fn index(&self) -> i64 {
-        self.headers["x-etcd-index"].parse().expect("a number")
-    }
-}
-
-/// Asks a server; `form` is the body if it is not empty.
-fn ask(endpoint: &str, method: &str, path: &str, form: &str) -> Answer {
-    try_ask(endpoint, method, path, form).unwrap_or_else(|error| panic!("{method} {path} {form}: {error}"))
-}
-
-fn try_ask(endpoint: &str, method: &str, path: &str, form: &str) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(endpoint)?;
-    stream.set_read_timeout(Some(LONG))?;
-    let kind = if form.is_empty() { "" } else { "content-type: application/x-www-form-urlencoded\r\n" };
-    let length = form.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nhost: {endpoint}\r\nconnection: close\r\n{kind}");
-    stream.write_all(format!("{head}content-length: {length}\r\n\r\n{form}").as_bytes())?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    let text = String::from_utf8(bytes).expect("UTF-8");
-    let (head, body) = text.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
-    let header = |line: &str| line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()));
-    let headers: BTreeMap<String, String> = lines.filter_map(header).collect();
-    let is_chunked = headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked");
-    let body = if is_chunked { chunks(body) } else { body.to_owned() };
-    Ok(Answer { status: status.expect("a status"), headers, body })
-}
-
-fn chunks(mut rest: &str) -> String {
-    let mut body = String::new();
-    while let Some((size, more)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).expect("a size");
-        if size == 0 {
-            break;
-        }
-        body.push_str(&more[..size]);
-        rest = &more[size + 2..];
-    }
-    body
 }
 
 /// One of the two servers that are asked the same.

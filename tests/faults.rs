@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use support::small::Small;
 use support::{Cluster, instances, until};
 
 /// A group of programs that stay; `MORE` is put before its end.
@@ -149,40 +150,6 @@ fn a_drawn_port_in_use_is_passed_over() {
     cluster.up_healthy();
     let ports: BTreeSet<u64> = cluster.instances("app").iter().filter_map(|one| one["port"].as_u64()).collect();
     assert!(ports.len() == 2 && !ports.contains(&u64::from(first)), "{ports:?} without {first}");
-}
-
-/// A small file system, unmounted at the end.
-struct Small<'a>(&'a Path);
-
-impl<'a> Small<'a> {
-    fn mount(on: &'a Path) -> Option<Small<'a>> {
-        std::fs::create_dir_all(on).expect("a folder");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=20m,mode=0700", "regrow-test"]).arg(on);
-        mount.output().ok().filter(|output| output.status.success()).map(|_| Small(on))
-    }
-
-    /// Fills it to the last byte.
-    fn fill(&self) {
-        use std::io::Write;
-        let mut file = std::fs::File::create(self.0.join("filler")).expect("a file");
-        let mut size = 1 << 20;
-        while size > 0 {
-            if file.write_all(&vec![b'x'; size]).is_err() {
-                size /= 2;
-            }
-        }
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.0.join("filler")).expect("it was filled");
-    }
-}
-
-impl Drop for Small<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
 }
 
 /// A full disk: orders are refused with the reason, what runs goes on, and with space it goes on by itself.

@@ -42,10 +42,14 @@ impl Deref for Agent {
 impl Agent {
     /// `None` if `etcdctl` is not installed.
     pub fn start() -> Option<Agent> {
+        Self::start_in(Cluster::empty())
+    }
+
+    /// The same in a folder that something was done with before.
+    pub fn start_in(mut cluster: Cluster) -> Option<Agent> {
         if !is_installed("etcdctl", "version") {
             return None;
         }
-        let mut cluster = Cluster::empty();
         cluster.start(&["agent", "--etcd", "127.0.0.1:0"]);
         let ctl = Ctl { endpoint: endpoint(&cluster), folder: cluster.folder.path().to_owned() };
         Some(Agent { cluster, ctl })
@@ -181,9 +185,7 @@ impl Ctl {
 
     /// A command that goes on.
     pub fn follow(&self, words: &[&str]) -> Follower {
-        let mut child = self.command(words).stdout(Stdio::piped()).spawn().expect("etcdctl runs");
-        let lines = BufReader::new(child.stdout.take().expect("piped"));
-        Follower { child, lines }
+        Follower::of(self.command(words))
     }
 }
 
@@ -202,6 +204,12 @@ pub struct Follower {
 }
 
 impl Follower {
+    pub fn of(mut command: Command) -> Follower {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("etcdctl runs");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        Follower { child, lines }
+    }
+
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("it says something");

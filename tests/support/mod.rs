@@ -6,6 +6,8 @@ pub mod etcd;
 pub mod etcd3;
 pub mod guide;
 pub mod hosts;
+pub mod http;
+pub mod small;
 pub mod sshd;
 
 use serde_json::Value;
@@ -380,9 +382,10 @@ pub fn kill_group(hosts: &hosts::Hosts, host: u8, program: &str) {
     }
 }
 
-/// A Python with this package from PyPI in an environment of its own, under `target`; `None` if it cannot be had.
-pub fn python(package: &str) -> Option<PathBuf> {
-    let name: String = package.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+/// A Python with these packages from PyPI, parted by spaces, in an environment of its own under `target`; `None` if it
+/// cannot be had.
+pub fn python(packages: &str) -> Option<PathBuf> {
+    let name: String = packages.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let folder = Path::new(env!("CARGO_BIN_EXE_regrow")).parent()?.join("python").join(name);
     let (python, done) = (folder.join("bin/python"), folder.join("done"));
     if done.exists() {
@@ -392,7 +395,7 @@ pub fn python(package: &str) -> Option<PathBuf> {
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.success().then_some(())
     };
     quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]))?;
+    quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages.split(' ')))?;
     std::fs::write(done, "").ok()?;
     Some(python)
 }

@@ -247,5 +247,11 @@ fn opening(data: &Path, error: &regrow_store::Error) -> Failure {
         message.push_str(&format!(": {cause}"));
         source = cause.source();
     }
+    if let regrow_store::Error::Corrupt { .. } = error {
+        message.push_str(
+            "; nothing of the store is served. Check the disk; move the folder away, and restore a snapshot into a new one: \
+             regrow store restore --help",
+        );
+    }
     Failure::new(Code::Failed, message)
 }

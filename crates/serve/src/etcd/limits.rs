@@ -66,6 +66,15 @@ pub const V2_EVENTS_MAX: usize = 1000;
 /// Bytes of values in the events remembered.
 pub const V2_EVENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// KiB of JSON requests and answers on their way, all together; what comes beyond is refused.
+pub const GATEWAY_KIB_MAX: u32 = 256 * 1024;
+
+/// How long a client may take to send the JSON of one call.
+pub const GATEWAY_BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of one JSON object in a stream of them: of a watch, or a lease kept alive.
+pub const GATEWAY_OBJECT_BYTES_MAX: usize = 64 * 1024;
+
 /// Connections of one listener; further ones wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 8192;
 

@@ -20,6 +20,7 @@ mod authority;
 mod cluster;
 mod desk;
 mod fallback;
+mod gateway;
 mod health;
 mod identity;
 mod kv;
@@ -27,6 +28,7 @@ mod lease;
 pub mod limits;
 mod maintenance;
 mod plain;
+mod reflection;
 pub(crate) mod transport;
 mod v2;
 mod watch;
@@ -69,6 +71,7 @@ pub struct Door {
     /// Room for watches, all connections together.
     room: Arc<Semaphore>,
     v2: Arc<v2::Shared>,
+    gateway: Arc<gateway::Shared>,
 }
 
 impl Door {
@@ -82,6 +85,7 @@ impl Door {
             identity: Arc::new(identity),
             room: Arc::new(Semaphore::new(limits::WATCHES_MAX)),
             v2: Arc::new(v2::Shared::new()),
+            gateway: Arc::new(gateway::Shared::new()),
         }
     }
 
@@ -123,7 +127,9 @@ fn routes(door: Door) -> Router {
     let auth = Router::new()
         .route_service("/etcdserverpb.Auth/Authenticate", auth.clone())
         .route_service("/etcdserverpb.Auth/AuthStatus", auth);
-    routes.into_axum_router().merge(auth).merge(plain::router(door)).fallback(fallback::unimplemented)
+    let services = routes.into_axum_router().merge(auth).merge(reflection::router());
+    let services = services.fallback(fallback::unimplemented);
+    services.clone().merge(plain::router(door, services))
 }
 
 /// Why a watch ends, as etcd says it: where it is for who asks, with the code before the text.

@@ -16,15 +16,16 @@ use axum::{
 use serde_json::json;
 use tonic::transport::server::TcpConnectInfo;
 
-use super::{Door, identity, refusal, v2};
+use super::{Door, gateway, identity, refusal, v2};
 use crate::access::Peer;
 
-/// All routes but those of gRPC.
-pub(super) fn router(door: Door) -> Router {
+/// All routes but those of gRPC. `services` are those, for the JSON gateway.
+pub(super) fn router(door: Door, services: Router) -> Router {
     Router::new()
         .route("/version", get(version))
         .route("/health", get(health))
         .with_state(door.clone())
+        .merge(gateway::router(door.gateway.clone(), services))
         .merge(v2::router(door))
         .layer(middleware::from_fn(not_a_page))
 }

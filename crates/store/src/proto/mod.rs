@@ -10,6 +10,10 @@ mod status;
 pub use convert::Malformed;
 pub use status::{Asked, error, status};
 
+/// The interface described: a `google.protobuf.FileDescriptorSet` of all sources, in protobuf's own encoding. For who
+/// reads and writes messages by their description, as JSON gateways and clients of server reflection do.
+pub const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
+
 /// Keys and events.
 #[allow(missing_docs, clippy::all, reason = "generated; the names are etcd's")]
 pub mod mvccpb {
