@@ -171,8 +171,8 @@ fn alone(watched: &Watched) -> Result<(), Wrong> {
             Item::Events(events) => {
                 for (at, seen) in events.iter().enumerate() {
                     let revision = seen.revision;
-                    // Only events of one revision can be the same key's twice, and those are close together.
-                    if told.iter().rev().take_while(|told| told.revision >= revision).any(|told| told.key == seen.key) {
+                    let mut since = told.iter().rev().take_while(|told| told.revision >= revision);
+                    if since.any(|told| told.revision == revision && told.key == seen.key) {
                         return Err(Wrong::new("unique", of(format!("{revision} of {} twice", text(&seen.key)))));
                     }
                     if revision < last {
