@@ -66,7 +66,7 @@ fn three_members_find_each_other_and_a_fourth_is_one_too_many() {
     let mut fourth = start("four");
     let ended = until("the fourth ends", || fourth.child.try_wait().expect("a child"));
     let said = fourth.said();
-    assert!(!ended.success() && said.contains("discovery cluster full"), "{said}");
+    assert!(!ended.success() && said.contains("discovery: cluster is full"), "{said}");
     // The registry lists them as etcd's own would, and stays three.
     let registry = ask(&agent.endpoint, "GET", token, "").json();
     assert_eq!(registry["node"]["nodes"].as_array().map(Vec::len), Some(3), "{registry}");

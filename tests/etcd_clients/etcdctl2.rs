@@ -100,14 +100,14 @@ fn watches() {
     ctl.ok(&["set", "w/a", "1"]);
     let start = agent.revision().to_string();
     ctl.ok(&["set", "w/a", "2"]);
-    assert_eq!(ctl.ok(&["watch", "w/a", "--after-index", &start]), "2\n");
-    let mut past = ctl.follow(&["watch", "-f", "-r", "w", "--after-index", &start]);
+    assert_eq!(ctl.ok(&["watch", "--after-index", &start, "w/a"]), "2\n");
+    let mut past = ctl.follow(&["watch", "-f", "-r", "--after-index", &start, "w"]);
     assert_eq!(past.lines(2), ["[set] /w/a", "2"]);
     ctl.ok(&["set", "w/b/c", "3"]);
     ctl.ok(&["rm", "w/a"]);
     assert_eq!(past.lines(4), ["[set] /w/b/c", "3", "[delete] /w/a", "PrevNode.Value: 2"]);
     let told = "echo $ETCD_WATCH_ACTION $ETCD_WATCH_KEY $ETCD_WATCH_VALUE";
-    let mut runs = ctl.follow(&["exec-watch", "-r", "w", "--after-index", &start, "--", "sh", "-c", told]);
+    let mut runs = ctl.follow(&["exec-watch", "--after-index", &start, "-r", "w", "--", "sh", "-c", told]);
     assert_eq!(runs.lines(3), ["set /w/a 2", "set /w/b/c 3", "delete /w/a"]);
     ctl.ok(&["update", "w/b/c", "4"]);
     assert_eq!(runs.line(), "update /w/b/c 4");
