@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use regrow_gossip::limits::{BROADCASTS_MAX, STREAMS_MAX};
-use regrow_gossip::wire::{Alive, Envelope, Filter, PushPull, Query, Suspect, Tags, join_compound, user_message};
+use regrow_gossip::wire::{
+    Alive, Envelope, Filter, Key, Keyring, PushPull, Query, Suspect, Tags, join_compound, user_message,
+};
 use regrow_gossip::{
     CommandError, Config, ConfigError, Event, Gossip, Input, KeyOp, Output, QueryRequest, Rng, Snapshot, StreamId, Time,
 };
@@ -87,6 +89,22 @@ fn impossible_commands_are_refused() {
     let name = "nobody".to_owned();
     check(Input::ForceLeave { name, prune: false }, |error| matches!(error, CommandError::UnknownMember(_)));
     check(Input::Keys { token: 1, op: KeyOp::List, relay_factor: 0 }, |error| *error == CommandError::NoKeyring);
+}
+
+/// Shows that keys are replaced whole, told only when they are others, and not given to one that has none.
+#[test]
+fn keys_are_replaced() {
+    let ring = |byte: u8| Keyring::new(Key::new(&[byte; 32]).expect("fits"));
+    let outputs = machine().handle(Input::SetKeys(ring(1)), Time::ZERO);
+    assert_eq!(rejected(&outputs), Some(&CommandError::NoKeyring));
+    let mut config = Config::lan("me", address(1));
+    config.envelope.keyring = Some(ring(1));
+    let mut machine = start(config, None).0;
+    assert_eq!(events(&machine.handle(Input::SetKeys(ring(1)), Time::ZERO)), Vec::<&Event>::new());
+    let outputs = machine.handle(Input::SetKeys(ring(2)), Time::ZERO);
+    let keys = vec![Key::new(&[2; 32]).expect("fits").to_base64()];
+    assert_eq!(events(&outputs), [&Event::KeyringChanged { keys: keys.clone() }]);
+    assert_eq!(machine.keys(), keys);
 }
 
 /// Shows that one that is alone leaves at once, and then does nothing whatever comes.

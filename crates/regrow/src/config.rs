@@ -188,16 +188,16 @@ impl TryFrom<String> for Endpoints {
 #[serde(default, rename_all = "kebab-case")]
 pub(crate) struct Access {
     /// PEM file of the CA that https endpoints must come from
-    #[arg(long, env = "REGROW_TLS_CA", value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(long, env = "REGROW_TLS_CA", value_name = "FILE", global = true)]
     pub(crate) tls_ca: Option<PathBuf>,
     /// PEM file of the certificate to show there
-    #[arg(long, env = "REGROW_TLS_CERT", value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(long, env = "REGROW_TLS_CERT", value_name = "FILE", global = true)]
     pub(crate) tls_cert: Option<PathBuf>,
     /// PEM file of its key
-    #[arg(long, env = "REGROW_TLS_KEY", value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(long, env = "REGROW_TLS_KEY", value_name = "FILE", global = true)]
     pub(crate) tls_key: Option<PathBuf>,
     /// File with the token to show there
-    #[arg(long, env = "REGROW_TOKEN_FILE", value_name = "FILE", global = true, hide_short_help = true)]
+    #[arg(long, env = "REGROW_TOKEN_FILE", value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
 }
 
