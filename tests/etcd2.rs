@@ -15,6 +15,8 @@ fn agent() -> (Cluster, String) {
     let mut cluster = Cluster::empty();
     cluster.start(&["agent", "--etcd", "127.0.0.1:0", "--http", "off"]);
     let endpoint = door(&cluster, "etcd");
+    // What the agent itself writes when it starts would count among the indexes.
+    cluster.until_shown(&["events"], "agent started");
     (cluster, endpoint)
 }
 
