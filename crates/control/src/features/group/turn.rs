@@ -7,7 +7,7 @@ use crate::features::service::endpoint;
 use crate::features::{Member, ending, record, span};
 use regrow_model::desired::{self, Assignment, Goal};
 use regrow_model::event::{Draft, EventKind};
-use regrow_model::key::{Change, Record};
+use regrow_model::key::{Change, Key, Record};
 use regrow_model::observed::{self, EndpointState};
 use regrow_model::plan::{Held, Rule};
 use regrow_model::{CauseId, InstanceId, Kind, Name, Ref, Time};
@@ -247,6 +247,9 @@ impl<'t, 'a> Turn<'t, 'a> {
         }
         let object = Ref::instance(id);
         let mut planned = record(object.clone(), changes, why, &cause);
+        // What was decided because a node is dead does not hold when it is back in this moment.
+        let dead = before.filter(|(member, _)| member.lost).map(|(member, _)| member.assignment.node.clone());
+        planned.given.extend(dead.map(Key::Member));
         planned.events = events;
         planned.events.push(Draft::new(EventKind::Assigned, object, message, &cause));
         match gated {

@@ -78,6 +78,8 @@ fn step(view: &View, name: &Name, member: &Entry<Member>, doubt: &Doubt, now: Ti
         let message = format!("dead by two sources: {gossip}, and its lease in the store has ended{follows}");
         let mut planned = record(object(name), changes, format!("{name} is {message}"), &member.cause);
         planned.events.push(Draft::new(EventKind::NodeDead, object(name), message, &member.cause));
+        // It may be back in this moment.
+        planned.given.push(Key::Node(name.clone()));
         plan.actions.push(planned);
     }
 }

@@ -264,6 +264,11 @@ fn one_that_is_back_has_its_key_again_and_its_endpoints_when_their_checks_pass()
         looks(world, "n3", false).actions
     };
     assert!(own(&mut world, Standing::Failed).is_empty());
+    // Nor before its lease lives again: it may have been asleep.
+    let node = Node::clone(&world.view.nodes[&name("n3")]);
+    ends(&mut world, "n3");
+    assert!(own(&mut world, Standing::Alive).is_empty());
+    world.put(Record::Node(name("n3"), node));
     let back = own(&mut world, Standing::Alive).remove(0);
     assert_eq!(keys(&back), ["put /members/n3", "put /regrow/observed/member/n3"]);
     assert!(told(&back.events).contains("it had failed (no answer came)"), "{}", told(&back.events));

@@ -63,8 +63,10 @@ impl Round<'_> {
             (Standing::Alive, Standing::Alive) => self.update(self.node, me, before),
             (Standing::Alive, _) => {
                 // Nobody hears one who hears nobody: it is not for it to say that it is back, unless nobody else is there.
+                // Nor while its lease is gone: whom it takes for alive it has not heard of since.
+                let leased = self.view.nodes.contains_key(self.node);
                 let alone = !self.view.nodes.keys().any(|other| other != self.node);
-                if alone || self.view.local.peers.sees_others_than(self.node) {
+                if leased && (alone || self.view.local.peers.sees_others_than(self.node)) {
                     self.returned(self.node, me, before);
                 }
             }
@@ -309,6 +311,10 @@ impl Round<'_> {
         planned.events.push(event);
         if name != self.node {
             planned.given.push(Key::Member(self.node.clone()));
+            if !self.view.nodes.contains_key(name) {
+                // That its lease has ended is a part of the verdict.
+                planned.given.push(Key::Node(name.clone()));
+            }
         }
         self.plan.actions.push(planned);
     }
