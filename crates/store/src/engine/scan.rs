@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     frame::DataFile,
@@ -15,6 +15,35 @@ use crate::{
     limits::SCAN_KEYS,
 };
 
+/// Bytes of the first and of the largest pieces of memory that a range's keys and values are copied into.
+const PIECE_BYTES: usize = 4 * 1024;
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// Copies bytes next to one another: a range of 1,000 keys needs a few allocations and not 2,000, which were more than a
+/// quarter of its time. A copy keeps its whole piece of memory, so pieces begin small.
+struct Copies {
+    room: BytesMut,
+    next: usize,
+}
+
+impl Copies {
+    fn new() -> Self {
+        Self { room: BytesMut::new(), next: PIECE_BYTES }
+    }
+
+    fn copy(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.len() > PIECE_BYTES / 4 {
+            return Bytes::copy_from_slice(bytes);
+        }
+        if self.room.capacity() < bytes.len() {
+            self.room = BytesMut::with_capacity(self.next);
+            self.next = (self.next * 2).min(PIECE_BYTES_MAX);
+        }
+        self.room.extend_from_slice(bytes);
+        self.room.split().freeze()
+    }
+}
+
 /// A key found, its value perhaps still on disk.
 pub(crate) struct Found {
     kv: KeyValue,
@@ -24,16 +53,20 @@ pub(crate) struct Found {
 impl Found {
     /// Takes a version out of the index; `value`: with its value.
     pub(crate) fn new(index: &Index, key: &[u8], version: &Version, value: bool) -> Self {
+        Self::copied(index, key, version, value, Bytes::copy_from_slice)
+    }
+
+    fn copied(index: &Index, key: &[u8], version: &Version, value: bool, mut copy: impl FnMut(&[u8]) -> Bytes) -> Self {
         let mut place = None;
         let mut inline = Bytes::new();
         if value {
             match &version.value {
-                Some(bytes) => inline = Bytes::copy_from_slice(bytes),
+                Some(bytes) => inline = copy(bytes),
                 None => place = Some((index.files[&version.file].clone(), version.offset, version.len)),
             }
         }
         let kv = KeyValue {
-            key: Bytes::copy_from_slice(key),
+            key: copy(key),
             value: inline,
             create_revision: Revision(version.create),
             mod_revision: Revision(version.rev),
@@ -72,6 +105,7 @@ pub(crate) struct Scan {
     most: usize,
     values: bool,
     request: RangeRequest,
+    copies: Copies,
 }
 
 impl Scan {
@@ -95,6 +129,7 @@ impl Scan {
             most: most.saturating_add(1),
             values: !request.keys_only || request.sort_target == SortTarget::Value,
             request,
+            copies: Copies::new(),
         }
     }
 
@@ -112,7 +147,12 @@ impl Scan {
             if let Some(version) = history.live_at(self.rev) {
                 self.count += 1;
                 if !self.request.count_only && self.found.len() < self.most && self.passes(version) {
-                    self.found.push(Found::new(&index, key, version, self.values));
+                    let found = if self.range.is_point() {
+                        Found::new(&index, key, version, self.values)
+                    } else {
+                        Found::copied(&index, key, version, self.values, |bytes| self.copies.copy(bytes))
+                    };
+                    self.found.push(found);
                 }
             }
         }
@@ -162,5 +202,21 @@ fn sort<T>(items: &mut [T], request: &RangeRequest, kv: impl Fn(&T) -> &KeyValue
         items.sort_by(|a, b| compare(kv(b), kv(a)));
     } else {
         items.sort_by(|a, b| compare(kv(a), kv(b)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Copies are what was copied, however they lie in memory: short, empty, just too long for a piece, and many.
+    #[test]
+    fn copies_are_equal() {
+        let mut copies = Copies::new();
+        let all: Vec<Vec<u8>> =
+            (0..3 * PIECE_BYTES / 2).map(|len| vec![len as u8; len * 7 % (PIECE_BYTES / 2)]).collect();
+        let copied: Vec<Bytes> = all.iter().map(|bytes| copies.copy(bytes)).collect();
+        assert!(all.iter().zip(&copied).all(|(bytes, copy)| bytes == copy));
+        assert_eq!(copies.next, PIECE_BYTES_MAX);
     }
 }
