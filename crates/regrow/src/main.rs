@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod exit;
 mod keys;
+mod pages;
 mod progress;
 mod reach;
 mod runtime;

@@ -127,9 +127,6 @@ pub enum Error {
         /// What was tried and what came back.
         reason: String,
     },
-    /// The store is being moved to another place, and takes no writes for the moment. Nothing was done.
-    #[error("the store is being moved: writes wait until it is in its new place")]
-    Fenced,
     /// Not an endpoint of a store elsewhere; caller's fault.
     #[error("`{url}` is not an endpoint of a store: {why}")]
     Endpoint {
@@ -166,11 +163,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Error::NoSpace
-                | Error::Fenced
-                | Error::Unavailable { .. }
-                | Error::TooManyWatches { .. }
-                | Error::TooManySnapshots { .. }
+            Error::NoSpace | Error::Unavailable { .. } | Error::TooManyWatches { .. } | Error::TooManySnapshots { .. }
         )
     }
 

@@ -7,7 +7,7 @@
 //! under it ends. No token is kept: only its hash.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -89,16 +89,19 @@ impl Guard {
         }
         let mut seal = None;
         if let Some(token) = token {
-            // Two records of one secret would be two answers to who it is: the first one stays.
-            if by_seal.contains_key(&token.seal) {
-                tracing::warn!("the record of token/{id} is passed over: it has the secret of another");
-            } else {
-                let caller = Caller::token(id, &token);
-                if token.revoked.is_some() {
-                    caller.end();
+            match by_seal.entry(token.seal) {
+                // Two records of one secret would be two answers to who it is: the first one stays.
+                Entry::Occupied(_) => {
+                    tracing::warn!("the record of token/{id} is passed over: it has the secret of another");
                 }
-                seal = Some(token.seal);
-                by_seal.insert(token.seal, Held { token, caller });
+                Entry::Vacant(place) => {
+                    let caller = Caller::token(id, &token);
+                    if token.revoked.is_some() {
+                        caller.end();
+                    }
+                    seal = Some(token.seal);
+                    place.insert(Held { token, caller });
+                }
             }
         }
         ids.insert(id.to_owned(), (revision, seal));

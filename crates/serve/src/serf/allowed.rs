@@ -30,6 +30,21 @@ pub(super) fn is_change(asked: &Asked<'_>) -> bool {
     matches!(asked, Asked::Objects(Access::Write, _) | Asked::Members(_))
 }
 
+/// Whether clients wait for a body behind the header, whatever the error is; only behind [`UNAUTHENTICATED`] they do not.
+pub(super) fn has_body(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Members { .. }
+            | Request::Join { .. }
+            | Request::Stats
+            | Request::Coordinate { .. }
+            | Request::Key { .. }
+    )
+}
+
+/// Serf's text for who has shown nothing yet.
+pub(super) const UNAUTHENTICATED: &str = "Authentication required";
+
 /// The request as the audit log has it: never a payload or a key.
 pub(super) fn what(request: &Request) -> What {
     let named = |verb: &str, name: &str| What::Named(format!("{verb} {}", name.chars().take(128).collect::<String>()));
@@ -40,8 +55,7 @@ pub(super) fn what(request: &Request) -> What {
         Request::Query(query) => named("query", &query.name),
         Request::Respond { .. } => What::Named("respond".to_owned()),
         Request::Tags { set, delete } => {
-            let names: Vec<&str> =
-                set.iter().map(|(name, _)| name.as_str()).chain(delete.iter().map(String::as_str)).collect();
+            let names: Vec<&str> = set.keys().map(String::as_str).chain(delete.iter().map(String::as_str)).collect();
             named("tags", &names.join(","))
         }
         Request::Leave => What::Named("leave".to_owned()),
@@ -68,7 +82,7 @@ pub(super) fn what(request: &Request) -> What {
 /// A refusal as Serf says it, so far as it knows one.
 pub(super) fn text(why: &Refused) -> String {
     match why {
-        Refused::Anonymous(_) => "Authentication required".to_owned(),
+        Refused::Anonymous(_) => UNAUTHENTICATED.to_owned(),
         Refused::Credentials(why) => format!("Invalid authentication token: {why}"),
         Refused::Denied(why) => format!("Permission denied: {why}"),
     }

@@ -148,7 +148,7 @@ impl Session {
         if let Some(asked) = asked
             && let Err(why) = visit.may(&asked, "rpc", || what.clone())
         {
-            self.send(body::header(seq, &allowed::text(&why))).await;
+            self.refuse(seq, &allowed::text(&why), allowed::has_body(&request)).await;
             return Ok(());
         }
         let is_change = asked.as_ref().is_some_and(allowed::is_change);
@@ -165,16 +165,29 @@ impl Session {
                 self.keys(seq, op, &key).await;
             }
             other => {
+                let has_body = allowed::has_body(&other);
                 let answer = self.answer(other).await;
                 if is_change {
                     let outcome =
                         answer.as_ref().map_or_else(|why| Outcome::Failed(why.clone()), |_| Outcome::Done(None));
                     visit.tell("rpc", what, outcome);
                 }
-                self.reply(seq, answer).await;
+                match answer {
+                    Err(error) => self.refuse(seq, &error, has_body).await,
+                    answer => self.reply(seq, answer).await,
+                }
             }
         }
         Ok(())
+    }
+
+    /// An error; behind it an empty body, where clients wait for one.
+    async fn refuse(&self, seq: u64, error: &str, has_body: bool) {
+        let mut writer = body::header(seq, error);
+        if has_body && error != allowed::UNAUTHENTICATED {
+            writer.map(0);
+        }
+        self.send(writer).await;
     }
 
     async fn send(&self, writer: Writer) {

@@ -1,7 +1,6 @@
 //! `regrow store`: the store as a whole.
 
 mod compact;
-mod relocate;
 mod restore;
 mod snapshot;
 mod status;
@@ -10,7 +9,7 @@ use super::Target;
 use crate::exit::Failure;
 use clap::{Args, Subcommand};
 
-/// Show, copy, compact and move the store
+/// Show, copy and compact the store
 #[derive(Args)]
 pub(super) struct Store {
     #[command(subcommand)]
@@ -23,7 +22,6 @@ enum Verb {
     Snapshot(snapshot::Snapshot),
     Restore(restore::Restore),
     Compact(compact::Compact),
-    Move(relocate::Move),
 }
 
 impl Store {
@@ -33,7 +31,6 @@ impl Store {
             Verb::Status(verb) => verb.run(&verb.reach.open(data)?).await,
             Verb::Snapshot(verb) => verb.run(&verb.reach.open(data)?).await,
             Verb::Restore(verb) => verb.run(target).await,
-            Verb::Move(verb) => verb.run(&verb.reach.open(data)?, data).await,
             Verb::Compact(verb) => verb.run(&verb.reach.open(data)?).await,
         }
     }
