@@ -56,7 +56,8 @@ impl Fleet<'_> {
         for change in &transaction.changes {
             match change {
                 Change::Delete(Key::Listing(key)) => {
-                    if !self.listed.remove(key) {
+                    let was_there = self.listed.remove(key);
+                    if !was_there {
                         self.breaks(Rule::OneRemoval, format!("{key} is removed, and is not there"));
                     }
                 }
