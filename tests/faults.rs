@@ -7,8 +7,6 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
 use support::small::Small;
 use support::{Cluster, instances, until};
 

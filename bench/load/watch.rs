@@ -46,7 +46,6 @@ pub(crate) async fn run(
         }
         Ok::<_, Failed>(())
     };
-    let told = async { Ok::<_, Failed>(told.await?) };
     let (told, ()) = tokio::try_join!(told, put)?;
     let calls = puts * watchers;
     report(
