@@ -32,6 +32,12 @@ pub const STREAM_PLAIN_BYTES_MAX: usize = 2 * STREAM_BYTES_MAX;
 /// Most bytes that all half-received streams may hold together.
 pub const STREAM_BYTES_TOTAL_MAX: usize = 64 * 1024 * 1024;
 
+/// Most fields in one message; Serf's have 15 at most.
+pub const FIELDS_MAX: usize = 64;
+
+/// Most values in a field that we do not know. A member that Serf tells of has its tags in one: two values for each.
+pub const SKIPPED_VALUES_MAX: usize = 1024;
+
 /// Most streams open at a time, both directions. Source: memberlist `maxPushPullRequests`.
 pub const STREAMS_MAX: usize = 128;
 

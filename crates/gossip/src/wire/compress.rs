@@ -33,7 +33,7 @@ pub fn decompress(body: &[u8], limit: usize) -> Result<(Vec<u8>, usize), WireErr
     let mut algo = ALGO_LZW;
     let mut packed: &[u8] = &[];
     let mut reader = Reader::new(body);
-    for _ in 0..reader.map()? {
+    for _ in 0..reader.field_count()? {
         match reader.raw()? {
             b"Algo" => algo = reader.u8("Algo")?,
             b"Buf" => packed = reader.raw()?,

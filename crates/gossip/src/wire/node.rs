@@ -148,7 +148,7 @@ fn node_fields<'a>(reader: &mut Reader<'a>, name_field: &[u8]) -> Result<(AliveR
     let (mut incarnation, mut node, mut state) = (0, "", 0);
     let (mut addr, mut port): (&[u8], u16) = (&[], 0);
     let (mut meta, mut versions): (&[u8], _) = (&[], Versions::default());
-    for _ in 0..reader.map()? {
+    for _ in 0..reader.field_count()? {
         match reader.raw()? {
             b"Incarnation" => incarnation = reader.u32("Incarnation")?,
             name if name == name_field => node = reader.str("Name", NAME_BYTES_MAX)?,
@@ -243,7 +243,7 @@ impl PushPullProgress {
             None => {
                 let mut reader = Reader::new(body);
                 let (mut nodes, mut user_len) = (0, 0);
-                for _ in 0..reader.map()? {
+                for _ in 0..reader.field_count()? {
                     match reader.raw()? {
                         b"Nodes" => nodes = reader.uint("Nodes")?,
                         b"UserStateLen" => user_len = reader.uint("UserStateLen")?,

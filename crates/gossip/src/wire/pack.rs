@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::WireError;
+use crate::limits::{FIELDS_MAX, SKIPPED_VALUES_MAX};
 
 /// Writes values one after the other into a byte vector.
 #[derive(Debug, Default)]
@@ -226,6 +227,16 @@ impl<'a> Reader<'a> {
 
     /// Number of pairs of the map that starts here; nil is an empty map. Never more than the rest can hold.
     pub fn map(&mut self) -> Result<usize, WireError> {
+        self.map_of(usize::MAX)
+    }
+
+    /// Number of fields of the message that starts here. A message that comes in pieces is read anew with each: what
+    /// has more than [`FIELDS_MAX`] is refused at once.
+    pub fn field_count(&mut self) -> Result<usize, WireError> {
+        self.map_of(FIELDS_MAX)
+    }
+
+    fn map_of(&mut self, limit: usize) -> Result<usize, WireError> {
         let len = match self.byte()? {
             marker @ 0x80..=0x8f => usize::from(marker & 0x0f),
             0xde => self.length(2)?,
@@ -235,7 +246,11 @@ impl<'a> Reader<'a> {
                 return Err(WireError::Kind { expected: "map", marker });
             }
         };
-        if len > self.rest().len() / 2 { Err(WireError::Truncated) } else { Ok(len) }
+        match len {
+            _ if len > limit => Err(WireError::Limit { what: "fields", limit }),
+            _ if len > self.rest().len() / 2 => Err(WireError::Truncated),
+            _ => Ok(len),
+        }
     }
 
     /// Number of values of the array that starts here; nil is an empty array. Never more than the rest can hold.
@@ -348,11 +363,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads over one value of any kind. Bounded by the input: each value takes a byte at least.
+    /// Reads over one value of any kind, of at most [`SKIPPED_VALUES_MAX`] values in all.
     pub fn skip(&mut self) -> Result<(), WireError> {
-        let mut left: usize = 1;
+        let (mut left, mut passed): (usize, usize) = (1, 0);
         while left > 0 {
             left -= 1;
+            passed += 1;
             let width = match self.byte()? {
                 0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 0,
                 marker @ 0x80..=0x8f => {
@@ -398,6 +414,9 @@ impl<'a> Reader<'a> {
                     return Err(WireError::Kind { expected: "value", marker });
                 }
             };
+            if left.saturating_add(passed) > SKIPPED_VALUES_MAX {
+                return Err(WireError::Limit { what: "values of an unknown field", limit: SKIPPED_VALUES_MAX });
+            }
             self.take(width)?;
             if left > self.rest().len() {
                 return Err(WireError::Truncated);
@@ -412,7 +431,7 @@ impl<'a> Reader<'a> {
         &mut self,
         mut field: impl FnMut(&[u8], &mut Self) -> Result<bool, WireError>,
     ) -> Result<(), WireError> {
-        for _ in 0..self.map()? {
+        for _ in 0..self.field_count()? {
             let name = self.raw()?;
             if !field(name, self)? {
                 self.skip()?;
@@ -449,7 +468,10 @@ mod tests {
     /// Shows that a header that promises more than the input holds is refused before anything is allocated.
     #[test]
     fn a_lying_length_is_truncated() {
-        for bytes in [&[0xdd, 0xff, 0xff, 0xff, 0xff][..], &[0xdf, 0xff, 0xff, 0xff, 0xff], &[0xdb, 0xff, 0, 0, 0]] {
+        for bytes in [&[0xdd, 0xff, 0xff, 0xff, 0xff][..], &[0xdf, 0xff, 0xff, 0xff, 0xff]] {
+            assert!(matches!(Reader::new(bytes).skip(), Err(WireError::Limit { .. })));
+        }
+        for bytes in [&[0xdd, 0, 0, 1, 0, 1][..], &[0xdf, 0, 0, 1, 0, 1], &[0xdb, 0xff, 0, 0, 0]] {
             assert_eq!(Reader::new(bytes).skip(), Err(WireError::Truncated));
         }
         assert_eq!(Reader::new(&[0xdd, 0, 0, 1, 0, 1]).array(), Err(WireError::Truncated));

@@ -147,7 +147,7 @@ fn plain_message(kind: u8, body: &[u8], progress: &mut PushPullProgress) -> Resu
 fn user(body: &[u8]) -> Result<Vec<u8>, WireError> {
     let mut length = 0;
     let mut reader = Reader::new(body);
-    for _ in 0..reader.map()? {
+    for _ in 0..reader.field_count()? {
         match reader.raw()? {
             b"UserMsgLen" => length = reader.uint("UserMsgLen")?,
             _ => reader.skip()?,
@@ -219,5 +219,31 @@ mod tests {
         let strict = Envelope { keyring: Some(Keyring::new(Key::new(&[4; 16]).unwrap())), ..Envelope::default() };
         let fed = StreamBuffer::default().feed(&[swim_type::ENCRYPT, 0xff, 0, 0, 0], &strict);
         assert_eq!(fed, Err(WireError::Limit { what: "stream message", limit: STREAM_BYTES_MAX }));
+    }
+
+    /// Shows that a message that goes on without end is refused early, in whatever way it does: it is read anew with
+    /// each piece, so that the work grew with the square of what came.
+    #[test]
+    fn endless_headers_are_refused() {
+        let envelope = Envelope::default();
+        let nested = [&[0x82, 0xa1, b'x'][..], &[0x91; 8192]].concat();
+        let wide = [&[0x82, 0xa1, b'x', 0xdd, 0, 1, 0, 0][..], &[0xc0; 8192]].concat();
+        let fields = [&[0xdf, 0, 1, 0, 0][..], &[0xa0, 0xc0].repeat(4096)].concat();
+        for kind in [
+            swim_type::PING,
+            swim_type::ACK,
+            swim_type::ERROR,
+            swim_type::USER,
+            swim_type::PUSH_PULL,
+            swim_type::COMPRESS,
+        ] {
+            for body in [&nested, &wide, &fields] {
+                let message = [&[kind], &body[..]].concat();
+                let mut buffer = StreamBuffer::default();
+                let fed = message.chunks(100).find_map(|chunk| buffer.feed(chunk, &envelope).err());
+                assert!(matches!(fed, Some(WireError::Limit { .. })), "type {kind}: {fed:?}");
+                assert!(buffer.len() <= 1200, "type {kind}: only after {} bytes", buffer.len());
+            }
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Ping {
         let mut ping = Self::default();
         let (mut addr, mut port): (&[u8], u16) = (&[], 0);
         let mut reader = Reader::new(body);
-        for _ in 0..reader.map()? {
+        for _ in 0..reader.field_count()? {
             match reader.raw()? {
                 b"SeqNo" => ping.seq = reader.u32("SeqNo")?,
                 b"Node" => ping.node = reader.text("Node", NAME_BYTES_MAX)?,
@@ -203,7 +203,7 @@ impl Ack {
     pub fn decode(body: &[u8]) -> Result<(Self, usize), WireError> {
         let mut ack = Self { seq: 0, payload: Vec::new() };
         let mut reader = Reader::new(body);
-        for _ in 0..reader.map()? {
+        for _ in 0..reader.field_count()? {
             match reader.raw()? {
                 b"SeqNo" => ack.seq = reader.u32("SeqNo")?,
                 b"Payload" => ack.payload = reader.bytes("Payload", SMALL_BYTES_MAX)?,
@@ -256,7 +256,7 @@ impl ErrorReply {
     pub fn decode(body: &[u8]) -> Result<(Self, usize), WireError> {
         let mut error = String::new();
         let mut reader = Reader::new(body);
-        for _ in 0..reader.map()? {
+        for _ in 0..reader.field_count()? {
             match reader.raw()? {
                 b"Error" => error = reader.text("Error", SMALL_BYTES_MAX)?,
                 _ => reader.skip()?,
