@@ -3,7 +3,7 @@
 CARGO ?= cargo
 EXAMPLE ?= examples/web/regrow.yaml
 
-.PHONY: help run test lint bench build install-run install-test install-bench sim soak
+.PHONY: help run test lint bench build install-run install-test install-bench sim soak fuzz
 
 help:
 	@echo "make run     build Regrow, run examples/web: three web servers behind HAProxy (Ctrl-C stops it)"
@@ -38,6 +38,9 @@ soak: install-test
 
 sim:
 	SEEDS=$${SEEDS:-100000} $(CARGO) nextest run --release --locked -p regrow-sim
+
+fuzz:
+	fuzz/run.sh $(or $(RUNS),10000000) $(TARGETS)
 
 bench: install-bench build
 	bench/run.sh

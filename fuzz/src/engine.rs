@@ -1,0 +1,161 @@
+//! The loop: mutate, run, keep what reaches something new.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use regrow_gossip::Rng;
+
+use crate::coverage::Seen;
+use crate::memory;
+
+/// Longest input that mutation makes, in bytes.
+const INPUT_BYTES_MAX: usize = 4096;
+/// Most inputs kept for one target.
+const KEPT_MAX: usize = 4096;
+/// Longest time between two looks at the clock. Real time: the machine may have other things to do.
+const TIME_MAX: Duration = Duration::from_secs(20);
+/// Executions between two looks at the clock.
+const TIMED_EVERY: u64 = 256;
+
+/// Something that takes bytes from a peer.
+pub struct Target {
+    pub name: &'static str,
+    pub run: Box<dyn FnMut(&[u8])>,
+    pub samples: Vec<Vec<u8>>,
+    /// Bytes that one execution may allocate, and so many more for each byte of its input.
+    pub bytes_max: (usize, usize),
+}
+
+pub struct Done {
+    pub executions: u64,
+    pub kept: usize,
+    pub edges: usize,
+    pub most_bytes: usize,
+    pub seconds: f64,
+}
+
+thread_local! {
+    static INPUT: RefCell<(&'static str, Vec<u8>)> = const { RefCell::new(("", Vec::new())) };
+}
+
+/// A panic tells which input of which target it was.
+pub fn report_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        INPUT.with_borrow(|(name, input)| {
+            let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
+            eprintln!("target {name}, input {hex}");
+        });
+    }));
+}
+
+pub fn fuzz(mut target: Target, runs: u64) -> Done {
+    let start = Instant::now();
+    let mut rng = Rng::new([71; 32]);
+    // What making the samples reached is not the target's.
+    Seen::new().take();
+    let mut seen = Seen::new();
+    let mut kept: Vec<Vec<u8>> = vec![Vec::new()];
+    let mut done = Done { executions: 0, kept: 0, edges: 0, most_bytes: 0, seconds: 0.0 };
+    let samples = std::mem::take(&mut target.samples);
+    let mut first = samples.into_iter();
+    let mut timed = Instant::now();
+    while done.executions < runs {
+        let (sample, input) = match first.next() {
+            Some(sample) => (true, sample),
+            None => (false, mutate(&kept, &mut rng)),
+        };
+        INPUT.with_borrow_mut(|(name, last)| {
+            *name = target.name;
+            last.clear();
+            last.extend_from_slice(&input);
+        });
+        let bytes = memory::most_while(|| (target.run)(&input));
+        let (base, each) = target.bytes_max;
+        assert!(bytes <= base + each * input.len(), "{bytes} bytes allocated for {} bytes of input", input.len());
+        done.most_bytes = done.most_bytes.max(bytes);
+        done.executions += 1;
+        if seen.take() || sample {
+            let place = kept.len();
+            if place < KEPT_MAX { kept.push(input) } else { kept[rng.below(KEPT_MAX)] = input }
+        }
+        if done.executions % TIMED_EVERY == 0 {
+            assert!(timed.elapsed() < TIME_MAX, "{TIMED_EVERY} inputs took {:?}", timed.elapsed());
+            timed = Instant::now();
+        }
+    }
+    done.kept = kept.len();
+    done.edges = seen.edges();
+    done.seconds = start.elapsed().as_secs_f64();
+    done
+}
+
+/// One of the kept inputs with some bytes changed, cut out, doubled, or taken from another one.
+fn mutate(kept: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+    let mut input = kept[rng.below(kept.len())].clone();
+    for _ in 0..=rng.below(5) {
+        let at = rng.below(input.len() + 1);
+        match rng.below(11) {
+            0 if at < input.len() => input[at] = rng.next_u64() as u8,
+            1 if at < input.len() => input[at] ^= 1 << rng.below(8),
+            2 => input.truncate(at),
+            3 => input.insert(at, rng.next_u64() as u8),
+            4 if at < input.len() => {
+                input.remove(at);
+            }
+            5 => {
+                let end = at + rng.below(input.len() - at + 1);
+                let part = input[at..end].to_vec();
+                let to = rng.below(input.len() + 1);
+                input.splice(to..to, part);
+            }
+            6 => {
+                let other = &kept[rng.below(kept.len())];
+                let from = rng.below(other.len() + 1);
+                let end = from + rng.below(other.len() - from + 1);
+                let over = at + rng.below(input.len() - at + 1);
+                input.splice(at..over, other[from..end].iter().copied());
+            }
+            7 if at < input.len() => input[at] = MARKERS[rng.below(MARKERS.len())],
+            8 => {
+                let value = LENGTHS[rng.below(LENGTHS.len())].to_be_bytes();
+                let width = [1, 2, 4, 8][rng.below(4)];
+                let end = (at + width).min(input.len());
+                input.splice(at..end, value[8 - width..].iter().copied());
+            }
+            9 => {
+                let end = at + rng.below(input.len() - at + 1);
+                input.drain(at..end);
+            }
+            _ => {
+                let part = [MARKERS[rng.below(MARKERS.len())], rng.next_u64() as u8];
+                input.splice(at..at, part);
+            }
+        }
+    }
+    input.truncate(INPUT_BYTES_MAX);
+    input
+}
+
+/// Bytes that begin a value of MessagePack or a message of memberlist or Serf.
+const MARKERS: [u8; 40] = [
+    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0xf4, 0xff, 0x7f, 0x80, 0x81,
+    0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xc3, 0xc4, 0xc6, 0xca, 0xcb, 0xcc, 0xcf, 0xd3, 0xd9, 0xda, 0xdb, 0xdd,
+    0xdf, 0xe0,
+];
+/// Lengths and numbers at the ends of their ranges.
+const LENGTHS: [u64; 12] = [
+    0,
+    1,
+    0x7f,
+    0x80,
+    0xff,
+    0x100,
+    0x7fff,
+    0xffff,
+    0x7fff_ffff,
+    0xffff_ffff,
+    0x7fff_ffff_ffff_ffff,
+    0xffff_ffff_ffff_ffff,
+];
