@@ -69,7 +69,7 @@ fn a_full_disk_refuses_writes_and_recovers() {
         agent.json(&["get", "v/", "--prefix", "--keys-only"])["count"].as_i64().unwrap_or(0),
         (taken - 1).max(0)
     );
-    assert_eq!(agent.ok(&["get", "first", "mor"]), "first\n1\nmore\nx\n");
+    assert_eq!(agent.ok(&["get", "first", "n"]), "first\n1\nmore\nx\n");
 }
 
 /// Files of a store whose names begin so, and their sizes.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// A small file system, unmounted at the end.
+/// A file system of 64 MiB, unmounted at the end: a store takes 16 MiB at a time, and one in advance.
 pub struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
@@ -12,7 +12,7 @@ impl<'a> Small<'a> {
     pub fn mount(on: &'a Path) -> Option<Small<'a>> {
         std::fs::create_dir_all(on).expect("a folder");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=20m,mode=0700", "regrow-test"]).arg(on);
+        mount.args(["-t", "tmpfs", "-o", "size=64m,mode=0700", "regrow-test"]).arg(on);
         mount.output().ok().filter(|output| output.status.success()).map(|_| Small(on))
     }
 
