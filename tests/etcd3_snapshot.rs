@@ -64,7 +64,7 @@ fn a_real_etcd_starts_from_a_snapshot() {
     same(&["get", "", "--from-key"]);
     same(&["get", "", "--from-key", "--rev", &past.to_string()]);
     same(&["get", "", "--from-key", "--rev", &compacted.to_string()]);
-    // Both list them by what is left of their time, of which a restored lease has all again.
+    // etcd lists them by what is left of their time, of which a restored lease has all again; we by their ids.
     let leases = |said: String| said.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(leases(agent.ok(&["lease", "list"])), leases(etcd.ok(&["lease", "list"])));
     let early = (compacted - 1).to_string();

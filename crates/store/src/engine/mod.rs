@@ -288,12 +288,8 @@ impl Store for Engine {
     fn leases(&self) -> BoxFuture<'_, Result<LeasesResponse>> {
         Box::pin(async move {
             let leases = lock(&self.0.shared.leases);
-            let mut durable: Vec<_> =
-                leases.all.iter().filter(|(_, lease)| lease.durable).map(|(id, lease)| (lease.expires, *id)).collect();
-            // As etcd lists them: those that end first come first.
-            durable.sort_unstable();
-            let leases = durable.into_iter().map(|(_, id)| LeaseId(id)).collect();
-            Ok(LeasesResponse { revision: self.revision(), leases })
+            let durable = leases.all.iter().filter(|(_, lease)| lease.durable).map(|(id, _)| LeaseId(*id));
+            Ok(LeasesResponse { revision: self.revision(), leases: durable.collect() })
         })
     }
 
