@@ -333,8 +333,8 @@ fn doors_speak_tls() {
         for garbage in [&b"\x16\x03\x01\xff\xff garbage that is no handshake at all"[..], &[0xff; 300], b"\x16"] {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connects");
             stream.write_all(garbage).expect("sent");
-            stream.shutdown(std::net::Shutdown::Write).expect("ended");
-            // It is let go: the end comes, perhaps behind an alert.
+            // It is let go, perhaps before we end our half: the end comes, perhaps behind an alert.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
             let _ = stream.read_to_end(&mut Vec::new());
         }
     }
