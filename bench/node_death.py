@@ -1,6 +1,6 @@
 """From SIGKILL of a whole node (all its processes) to HAProxy on another node sending it nothing.
 
-usage: node_death.py [RUNS]      (default 10; as root: it makes network namespaces, and removes them)
+usage: node_death.py [RUNS]      (default and most: 6; as root: it makes network namespaces, and removes them)
 
 Four hosts: etcd on one, an agent on each of the other three with a web server each, HAProxy on the first. A node's
 processes are killed all at once, in turn on the second and the third, whoever leads; then it comes back, and the next run
@@ -26,6 +26,8 @@ TITLE = "The death of a node"
 ROOT = Path(__file__).resolve().parent.parent
 REGROW = Path(os.environ.get("REGROW_BINARY", ROOT / "target/release/regrow"))
 WAIT_S = 90
+# A node that returns from death for the third time within ten minutes is in quarantine: nothing is replaced because of it.
+RUNS_MAX = 6
 PREFIX = f"rgb{os.getpid()}"
 SPEC = """cluster: shop
 services:
@@ -228,7 +230,7 @@ def measure(runs):
 
 def section(quick):
     """The section of RESULTS.md."""
-    found = measure(2 if quick else 8)
+    found = measure(2 if quick else RUNS_MAX)
     text = {name: f"median {one['median_ms']:,} ms ({one['least_ms']:,} to {one['most_ms']:,})" for name, one in found.items()}
     table = Table("figure", "wanted", "measured", "met")
     table.row("SIGKILL of all of a node → HAProxy on another sends it nothing more", "median ≤ 2,000 ms",
@@ -265,4 +267,4 @@ def balance(cluster):
 if __name__ == "__main__":
     if os.geteuid() != 0:
         raise SystemExit("node_death.py makes network namespaces: run it as root")
-    print(json.dumps(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10), indent=2))
+    print(json.dumps(measure(min(int(sys.argv[1]), RUNS_MAX) if len(sys.argv) > 1 else RUNS_MAX), indent=2))

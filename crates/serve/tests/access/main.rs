@@ -2,6 +2,7 @@
 //! one, each role, and roles that are narrowed. Over plain TCP: what TLS adds is in `tests/` of the workspace.
 
 mod doors;
+mod gateway;
 mod mute;
 mod rpc;
 

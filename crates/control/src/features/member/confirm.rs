@@ -64,8 +64,10 @@ fn step(view: &View, name: &Name, member: &Entry<Member>, doubt: &Doubt, now: Ti
         return;
     }
     if member.confirmed.is_none() {
-        if peer.is_some_and(|peer| peer.quarantined) {
-            let why = "it comes and goes, and is in quarantine".to_owned();
+        if failed && peer.is_some_and(|peer| peer.quarantined) {
+            let why = format!(
+                "it comes and goes, and is in quarantine (`regrow force-leave {name}` says that it is truly gone)"
+            );
             return hold(replace(), Rule::Quarantine, why);
         }
         if let Some(why) = doubt.why() {

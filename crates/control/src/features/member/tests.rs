@@ -248,6 +248,12 @@ fn a_member_in_quarantine_drives_no_replacement() {
     assert!(plan.actions.is_empty() && lines(&plan).contains("[quarantine] it comes and goes"), "{}", lines(&plan));
     world.view.local.peers.by_name.get_mut(&name("n3")).expect("a member").quarantined = false;
     assert_eq!(confirm(&world.view, world.now).actions.len(), 1);
+    // An operator knows better.
+    world.view.local.peers.by_name.get_mut(&name("n3")).expect("a member").quarantined = true;
+    sees(&mut world, "n3", Standing::Left);
+    let left = looks(&world, "n1", true).actions.remove(0);
+    done(&mut world, &left);
+    assert_eq!(confirm(&world.view, world.now).actions.len(), 1);
 }
 
 #[test]
