@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::index::{HashKey, Index};
+
 /// Names and profiles in use. A clone is the same directory.
 #[derive(Clone, Default)]
 pub struct Directory(Arc<Mutex<Table>>);
@@ -33,19 +35,60 @@ impl std::fmt::Debug for Directory {
 
 #[derive(Default)]
 struct Table {
-    names: BTreeMap<Arc<str>, Entry>,
-    /// Numbers that are free below `next`.
+    /// By number.
+    entries: Vec<Option<Entry>>,
+    /// Numbers by the hash of the name, to find one soon.
+    index: Index,
+    hash: HashKey,
+    /// Numbers by name, for their order.
+    names: BTreeMap<Arc<str>, u32>,
+    /// Numbers that are free, and those whose name is being dropped.
     free: Vec<u32>,
-    next: u32,
     /// Numbers in the order of names, until a name comes or goes.
     order: Option<Arc<[u32]>>,
 }
 
 struct Entry {
-    id: u32,
+    text: Arc<str>,
     name: Weak<Inner>,
     /// What was last said of it.
     profile: Weak<Profile>,
+}
+
+impl Table {
+    fn entry(&self, id: u32) -> Option<&Entry> {
+        self.entries.get(id as usize)?.as_ref()
+    }
+
+    fn entry_mut(&mut self, id: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(id as usize)?.as_mut()
+    }
+
+    fn find(&self, text: &str) -> Option<u32> {
+        self.index.get(self.hash.of_text(text), |id| self.entry(id).is_some_and(|entry| *entry.text == *text))
+    }
+
+    fn insert(&mut self, id: u32, entry: Entry) {
+        let (hash, text) = (self.hash.of_text(&entry.text), entry.text.clone());
+        self.entries[id as usize] = Some(entry);
+        self.index.insert(hash, id, hashes(&self.entries, self.hash));
+        self.names.insert(text, id);
+        self.order = None;
+    }
+
+    /// Takes a name out. Its number is not free yet.
+    fn remove(&mut self, id: u32) {
+        let Some(text) = self.entry(id).map(|entry| entry.text.clone()) else { return };
+        self.index.remove(self.hash.of_text(&text), id, hashes(&self.entries, self.hash));
+        self.entries[id as usize] = None;
+        self.names.remove(&text);
+        self.order = None;
+    }
+}
+
+/// The hash of a number's name.
+fn hashes(entries: &[Option<Entry>], hash: HashKey) -> impl Fn(u32) -> u64 {
+    move |id| entries.get(id as usize).and_then(Option::as_ref).map_or(0, |entry| hash.of_text(&entry.text))
 }
 
 /// A name, and its number while anybody holds it.
@@ -87,9 +130,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let mut table = self.directory.lock();
         // Another may have come to the name between our last holder and now.
-        if table.names.get(&self.text).is_some_and(|entry| entry.id == self.id) {
-            table.names.remove(&self.text);
-            table.order = None;
+        if table.find(&self.text) == Some(self.id) {
+            table.remove(self.id);
         }
         table.free.push(self.id);
     }
@@ -126,32 +168,41 @@ impl Directory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Hashes by this key from now on, unless names are held already.
+    pub(crate) fn key(&self, hash: HashKey) {
+        let mut table = self.lock();
+        if table.names.is_empty() {
+            table.hash = hash;
+        }
+    }
+
     /// The number of a name, when anybody holds it.
     pub(crate) fn id(&self, text: &str) -> Option<u32> {
-        self.lock().names.get(text).map(|entry| entry.id)
+        self.lock().find(text)
     }
 
     pub(crate) fn name(&self, text: &str) -> Name {
         let mut table = self.lock();
-        if let Some(name) = table.names.get(text).and_then(|entry| entry.name.upgrade()) {
+        let known = table.find(text);
+        if let Some(name) = known.and_then(|id| table.entry(id)?.name.upgrade()) {
             return Name(name);
         }
+        // Its last holder is about to say so.
+        known.into_iter().for_each(|id| table.remove(id));
         let id = table.free.pop().unwrap_or_else(|| {
-            table.next += 1;
-            table.next - 1
+            table.entries.push(None);
+            (table.entries.len() - 1) as u32
         });
         let text: Arc<str> = Arc::from(text);
         let name = Arc::new(Inner { text: text.clone(), id, directory: self.clone() });
-        let entry = Entry { id, name: Arc::downgrade(&name), profile: Weak::new() };
-        table.names.insert(text, entry);
-        table.order = None;
+        table.insert(id, Entry { text, name: Arc::downgrade(&name), profile: Weak::new() });
         Name(name)
     }
 
     /// A profile, shared with whoever was told the same of that node.
     pub(crate) fn profile(&self, name: &Name, address: SocketAddr, meta: &[u8], versions: [u8; 6]) -> Arc<Profile> {
         // Dropped after the lock is: it may be the last of its name.
-        let known = self.lock().names.get(name.as_str()).and_then(|entry| entry.profile.upgrade());
+        let known = self.lock().entry(name.id()).and_then(|entry| entry.profile.upgrade());
         if let Some(known) = known
             && known.address == address
             && *known.meta == *meta
@@ -161,7 +212,7 @@ impl Directory {
         }
         let profile = Arc::new(Profile { name: name.clone(), address, meta: meta.into(), versions });
         let mut table = self.lock();
-        let old = table.names.get_mut(name.as_str()).map(|entry| {
+        let old = table.entry_mut(name.id()).map(|entry| {
             let last = Arc::downgrade(&profile);
             std::mem::replace(&mut entry.profile, last)
         });
@@ -176,7 +227,7 @@ impl Directory {
         if let Some(order) = &table.order {
             return order.clone();
         }
-        let order: Arc<[u32]> = table.names.values().map(|entry| entry.id).collect();
+        let order: Arc<[u32]> = table.names.values().copied().collect();
         table.order = Some(order.clone());
         order
     }
@@ -186,7 +237,7 @@ impl Directory {
         let table = self.lock();
         let after = table.names.range::<str, _>((Excluded(name.as_str()), Unbounded));
         let before = table.names.range::<str, _>((Unbounded, Excluded(name.as_str())));
-        after.chain(before).map(|(_, entry)| entry.id).filter(|id| choose(*id)).take(count).collect()
+        after.chain(before).map(|(_, id)| *id).filter(|id| choose(*id)).take(count).collect()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::seeds::Seeds;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::timers::{Timer, Timers};
-use crate::wire::{COMPOUND_PART_BYTES, StateCode, encode_tags, join_compound};
+use crate::wire::{Bundle, COMPOUND_PART_BYTES, StateCode, encode_tags};
 
 /// Versions that we speak: memberlist 1 to 5, speaking 2; Serf 2 to 5, speaking 5. As Serf's agent.
 pub(crate) const VERSIONS: [u8; 6] = [1, 5, 2, 2, 5, 5];
@@ -412,13 +412,16 @@ impl Gossip {
     /// Sends a message with as much news as fits beside it.
     pub(crate) fn send(&mut self, to: SocketAddr, message: Vec<u8>) {
         let mut room = self.config.envelope.room().saturating_sub(message.len() + COMPOUND_PART_BYTES);
-        let mut messages = vec![message];
-        self.take_news(&mut room, &mut messages);
-        self.send_messages(to, messages);
+        if !self.has_news() {
+            return self.send_plain(to, message);
+        }
+        let mut bundle = Bundle::new();
+        bundle.push(&message);
+        self.take_news(&mut room, &mut bundle);
+        self.send_bundle(to, bundle);
     }
 
-    pub(crate) fn send_messages(&mut self, to: SocketAddr, mut messages: Vec<Vec<u8>>) {
-        let message = if messages.len() == 1 { messages.remove(0) } else { join_compound(&messages) };
-        self.send_plain(to, message);
+    pub(crate) fn send_bundle(&mut self, to: SocketAddr, bundle: Bundle) {
+        self.send_plain(to, bundle.join());
     }
 }

@@ -11,8 +11,21 @@ const FREE: u32 = u32::MAX;
 const SLOTS_MIN: usize = 16;
 
 /// A secret that hashes depend on.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct HashKey([u64; 2]);
+
+/// A key that is no secret.
+impl Default for HashKey {
+    fn default() -> Self {
+        Self([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03])
+    }
+}
+
+/// The product of both, its halves over each other.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product >> 64) as u64 ^ product as u64
+}
 
 impl HashKey {
     /// Leaves the generator as it was.
@@ -26,12 +39,19 @@ impl HashKey {
             IpAddr::V4(ip) => u128::from(u32::from(ip)),
             IpAddr::V6(ip) => u128::from(ip),
         };
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            (product >> 64) as u64 ^ product as u64
-        };
         let low = fold(ip as u64 ^ self.0[0], self.0[1]);
         fold((ip >> 64) as u64 ^ low.rotate_left(29), u64::from(address.port()) ^ self.0[0].rotate_left(17) | 1)
+    }
+
+    pub(crate) fn of_text(self, text: &str) -> u64 {
+        let word = |chunk: &[u8]| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u64::from_le_bytes(word)
+        };
+        let mix = |hash: u64, word: u64| fold(hash ^ word, self.0[1]);
+        let hash = text.as_bytes().chunks(8).map(word).fold(self.0[0], mix);
+        mix(hash, text.len() as u64)
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) struct Members {
 impl Members {
     /// A table without members, not even ourselves.
     pub(crate) fn new(directory: Directory, me: &str, rng: &Rng) -> Self {
+        directory.key(HashKey::new(rng));
         Self {
             me: directory.name(me),
             directory,

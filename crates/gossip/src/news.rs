@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::directory::{Name, Profile};
-use crate::wire::{Dead, JoinIntent, LeaveIntent, Suspect, encode_alive};
+use crate::wire::{Accusation, IntentRef, Writer, encode_alive, swim_type, write_alive};
 
 /// A piece of news.
 #[derive(Debug, Clone)]
@@ -32,21 +32,38 @@ impl News {
         }
     }
 
-    /// The message, type byte included.
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let text = |name: &Name| name.as_str().to_owned();
+    /// Writes the message, type byte included.
+    pub(crate) fn write(&self, writer: &mut Writer) {
         match self {
-            Self::Alive(profile, incarnation) => encode_profile(profile, *incarnation),
+            Self::Alive(profile, incarnation) => {
+                let name = profile.name.as_str();
+                write_alive(writer, *incarnation, name, profile.address, &profile.meta, &profile.versions);
+            }
             Self::Suspect { about, from, incarnation, refused } => {
-                Suspect { incarnation: *incarnation, node: text(about), from: text(from), refused: *refused }.encode()
+                let (node, from) = (about.as_str(), from.as_str());
+                let accusation = Accusation { incarnation: *incarnation, node, from, refused: *refused };
+                accusation.write(swim_type::SUSPECT, writer);
             }
             Self::Dead { about, from, incarnation } => {
-                Dead { incarnation: *incarnation, node: text(about), from: text(from) }.encode()
+                let (node, from) = (about.as_str(), from.as_str());
+                let accusation = Accusation { incarnation: *incarnation, node, from, refused: false };
+                accusation.write(swim_type::DEAD, writer);
             }
-            Self::Join(name, ltime) => JoinIntent { ltime: *ltime, node: text(name) }.encode(),
-            Self::Leave(name, ltime, prune) => LeaveIntent { ltime: *ltime, node: text(name), prune: *prune }.encode(),
-            Self::Plain(bytes) => bytes.to_vec(),
+            Self::Join(name, ltime) => {
+                IntentRef { ltime: *ltime, node: name.as_str(), prune: false }.write_join(writer);
+            }
+            Self::Leave(name, ltime, prune) => {
+                IntentRef { ltime: *ltime, node: name.as_str(), prune: *prune }.write_leave(writer);
+            }
+            Self::Plain(bytes) => writer.plain(bytes),
         }
+    }
+
+    /// The message, type byte included.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        self.write(&mut writer);
+        writer.finish()
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use crate::gossip::Gossip;
 use crate::news::News;
 use crate::wire::{
-    Ack, AliveRef, Dead, IndirectPing, JoinIntent, LeaveIntent, Nack, Part, Ping, Query, QueryResponse, RelayHeader,
-    Suspect, UserEvent, WireError, is_unusable, serf_type, swim_type, user_message,
+    Accusation, Ack, AliveRef, IndirectPing, IntentRef, LeaveIntent, Nack, Ping, Query, QueryResponse, RelayHeader,
+    UserEvent, WireError, is_unusable, serf_type, swim_type, user_message,
 };
 
 /// Longest message that is relayed for another, in bytes.
@@ -14,10 +14,10 @@ const RELAY_BYTES_MAX: usize = 1300;
 
 impl Gossip {
     pub(crate) fn on_packet(&mut self, from: SocketAddr, bytes: &[u8]) {
-        match self.config.envelope.open_packet(bytes) {
+        match self.config.envelope.open_parts(bytes) {
             Ok(parts) => {
-                for part in parts {
-                    if let Err(error) = self.on_part(from, &part) {
+                for (kind, body) in parts.iter() {
+                    if let Err(error) = self.on_part(from, kind, body) {
                         self.drop_message(from, error);
                     }
                 }
@@ -26,15 +26,15 @@ impl Gossip {
         }
     }
 
-    fn on_part(&mut self, from: SocketAddr, Part { kind, body }: &Part) -> Result<(), WireError> {
-        match *kind {
+    fn on_part(&mut self, from: SocketAddr, kind: u8, body: &[u8]) -> Result<(), WireError> {
+        match kind {
             swim_type::PING => self.on_ping(from, Ping::decode(body)?.0),
             swim_type::INDIRECT_PING => self.on_indirect_ping(from, IndirectPing::decode(body)?),
             swim_type::ACK => self.on_ack(Ack::decode(body)?.0),
             swim_type::NACK => self.on_nack(Nack::decode(body)?.seq),
-            swim_type::SUSPECT => self.on_suspect_from(from, Suspect::decode(body)?),
+            swim_type::SUSPECT => self.on_suspect_from(from, Accusation::decode(body)?),
             swim_type::ALIVE => self.on_alive(AliveRef::decode(body)?),
-            swim_type::DEAD => self.on_dead(Dead::decode(body)?, None),
+            swim_type::DEAD => self.on_dead_from(Accusation::decode(body)?),
             swim_type::USER => self.on_user_message(body)?,
             kind => return Err(WireError::UnknownType(kind)),
         }
@@ -53,9 +53,9 @@ impl Gossip {
                 }
             }
             serf_type::JOIN => {
-                let join = JoinIntent::decode(body)?;
-                if self.on_join_intent(&join.node, join.ltime) {
-                    self.intents.push(News::Join(self.config.directory.name(&join.node), join.ltime));
+                let join = IntentRef::decode(body)?;
+                if self.on_join_intent(join.node, join.ltime) {
+                    self.intents.push(News::Join(self.config.directory.name(join.node), join.ltime));
                 }
             }
             serf_type::USER_EVENT => {

@@ -18,7 +18,7 @@ use crate::limits::{PROBES_MAX, RELAYS_MAX};
 use crate::record::Record;
 use crate::time::Time;
 use crate::timers::Timer;
-use crate::wire::{Ack, IndirectPing, Nack, Ping, StateCode, Suspect, is_unusable};
+use crate::wire::{Ack, Bundle, IndirectPing, Nack, Ping, StateCode, Suspect, is_unusable};
 
 /// Shortest time that a direct ack is given.
 const DIRECT_MIN: Duration = Duration::from_millis(50);
@@ -151,7 +151,7 @@ impl Gossip {
         Suspect { incarnation, node: name.as_str().to_owned(), from, refused: false }.encode()
     }
 
-    fn send_probe(&mut self, name: &Name, address: SocketAddr, incarnation: u32, aim: Aim, mut messages: Vec<Vec<u8>>) {
+    fn send_probe(&mut self, name: &Name, address: SocketAddr, incarnation: u32, aim: Aim, messages: Vec<Vec<u8>>) {
         if self.probes.len() >= PROBES_MAX {
             if aim == Aim::Claim {
                 // The next word of it is looked into.
@@ -191,8 +191,10 @@ impl Gossip {
         if messages.is_empty() {
             self.send(address, ping.encode());
         } else {
-            messages.insert(0, ping.encode());
-            self.send_messages(address, messages);
+            let mut bundle = Bundle::new();
+            bundle.push(&ping.encode());
+            messages.iter().for_each(|message| bundle.push(message));
+            self.send_bundle(address, bundle);
         }
     }
 

@@ -2,10 +2,7 @@
 
 use crate::gossip::Gossip;
 use crate::timers::Timer;
-use crate::wire::{COMPOUND_PART_BYTES, StateCode, user_message};
-
-/// Most messages in one datagram: a compound counts them in one byte.
-const MESSAGES_MAX: usize = 255;
+use crate::wire::{Bundle, StateCode, swim_type};
 
 impl Gossip {
     /// `retransmit_mult × ceil(log10(n + 1))`. Source: memberlist `retransmitLimit`.
@@ -15,19 +12,16 @@ impl Gossip {
     }
 
     /// Takes news that fits into `room`: of members first, then intents, queries, events.
-    pub(crate) fn take_news(&mut self, room: &mut usize, messages: &mut Vec<Vec<u8>>) {
+    pub(crate) fn take_news(&mut self, room: &mut usize, bundle: &mut Bundle) {
         let limit = self.transmit_limit();
-        self.news.take(COMPOUND_PART_BYTES, room, limit, messages);
+        self.news.take(&[], room, limit, bundle);
         for queue in [&mut self.intents, &mut self.queries, &mut self.events] {
-            let mut taken = Vec::new();
-            // One byte more: a Serf message travels in a user message of memberlist.
-            queue.take(COMPOUND_PART_BYTES + 1, room, limit, &mut taken);
-            messages.extend(taken.iter().map(|message| user_message(message)));
+            // A Serf message travels in a user message of memberlist.
+            queue.take(&[swim_type::USER], room, limit, bundle);
         }
-        messages.truncate(MESSAGES_MAX);
     }
 
-    fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         !(self.news.is_empty() && self.intents.is_empty() && self.queries.is_empty() && self.events.is_empty())
     }
 
@@ -56,12 +50,12 @@ impl Gossip {
             .collect();
         for to in targets {
             let mut room = self.config.envelope.room();
-            let mut messages = Vec::new();
-            self.take_news(&mut room, &mut messages);
-            if messages.is_empty() {
+            let mut bundle = Bundle::new();
+            self.take_news(&mut room, &mut bundle);
+            if bundle.is_empty() {
                 break;
             }
-            self.send_messages(to, messages);
+            self.send_bundle(to, bundle);
         }
         if self.has_news() && self.members.len() > 1 {
             self.spreading = true;

@@ -16,7 +16,7 @@ use crate::record::{Claim, Record};
 use crate::suspicion::Suspicion;
 use crate::time::Time;
 use crate::timers::Timer;
-use crate::wire::{AliveRef, Dead, StateCode, Suspect, is_unusable};
+use crate::wire::{Accusation, AliveRef, Dead, StateCode, Suspect, is_unusable};
 
 /// Time between two looks for another node with our name.
 const TWIN_SOUGHT_EVERY: Duration = Duration::from_secs(5);
@@ -42,11 +42,11 @@ fn is_compatible(versions: &[u8]) -> bool {
 impl Gossip {
     /// Somebody says that a node lives.
     pub(crate) fn on_alive(&mut self, mut alive: AliveRef<'_>) {
-        // Most that come say what is known.
-        if let Some(record) = self.members.get(alive.node)
+        // Most that come say what is known. By address, that is found soonest.
+        if let Some(record) = self.members.at_address(alive.address)
             && record.state == StateCode::Alive
             && alive.incarnation <= record.incarnation
-            && alive.address == record.address()
+            && alive.node == record.name()
             && record.id() != self.members.me().id()
         {
             return;
@@ -259,9 +259,12 @@ impl Gossip {
     }
 
     /// A member passes a suspicion on. Whoever does and missed the refutation is told of it.
-    pub(crate) fn on_suspect_from(&mut self, sender: SocketAddr, suspect: Suspect) {
-        if let Some(record) = self.members.get(&suspect.node)
-            && suspect.incarnation < record.incarnation
+    pub(crate) fn on_suspect_from(&mut self, sender: SocketAddr, suspect: Accusation<'_>) {
+        let Some(record) = self.members.get(suspect.node) else { return };
+        if !record.is_living() {
+            return;
+        }
+        if suspect.incarnation < record.incarnation
             && record.state == StateCode::Alive
             && self.members.at_address(sender).is_some_and(|member| member.is_living())
         {
@@ -269,7 +272,14 @@ impl Gossip {
             self.send_plain(sender, alive);
             return;
         }
-        self.on_suspect(suspect);
+        self.on_suspect(suspect.to_suspect());
+    }
+
+    /// A member passes a death on.
+    pub(crate) fn on_dead_from(&mut self, dead: Accusation<'_>) {
+        if self.members.get(dead.node).is_some_and(Record::is_living) {
+            self.on_dead(dead.to_dead(), None);
+        }
     }
 
     pub(crate) fn on_suspect(&mut self, suspect: Suspect) {

@@ -1,7 +1,8 @@
 //! Intents: who means to be a member, and who means to leave.
 
-use super::serf::{lamport, name};
+use super::serf::lamport;
 use super::{Reader, WireError, Writer, serf_type};
+use crate::limits::NAME_BYTES_MAX;
 
 /// `node` joined at `ltime`; newer than any leave it had announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,46 +24,73 @@ pub struct LeaveIntent {
     pub prune: bool,
 }
 
-impl JoinIntent {
-    /// The message, type byte included.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::message(serf_type::JOIN);
+/// Either intent within the bytes that it came in, or is written to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IntentRef<'a> {
+    pub(crate) ltime: u64,
+    pub(crate) node: &'a str,
+    pub(crate) prune: bool,
+}
+
+impl<'a> IntentRef<'a> {
+    /// Writes a join, type byte included.
+    pub(crate) fn write_join(self, writer: &mut Writer) {
+        writer.plain(&[serf_type::JOIN]);
         writer.map(2);
         writer.uint_field("LTime", self.ltime);
         writer.raw_field("Node", self.node.as_bytes());
+    }
+
+    /// Writes a leave, type byte included.
+    pub(crate) fn write_leave(self, writer: &mut Writer) {
+        writer.plain(&[serf_type::LEAVE]);
+        writer.map(3);
+        writer.uint_field("LTime", self.ltime);
+        writer.raw_field("Node", self.node.as_bytes());
+        writer.bool_field("Prune", self.prune);
+    }
+
+    pub(crate) fn decode(body: &'a [u8]) -> Result<Self, WireError> {
+        let mut intent = Self { ltime: 0, node: "", prune: false };
+        let mut reader = Reader::new(body);
+        for _ in 0..reader.field_count()? {
+            match reader.raw()? {
+                b"LTime" => intent.ltime = lamport(&mut reader)?,
+                b"Node" => intent.node = reader.str("node name", NAME_BYTES_MAX)?,
+                b"Prune" => intent.prune = reader.bool()?,
+                _ => reader.skip()?,
+            }
+        }
+        Ok(intent)
+    }
+}
+
+impl JoinIntent {
+    /// The message, type byte included.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        IntentRef { ltime: self.ltime, node: &self.node, prune: false }.write_join(&mut writer);
         writer.finish()
     }
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let LeaveIntent { ltime, node, .. } = LeaveIntent::decode(body)?;
-        Ok(Self { ltime, node })
+        let IntentRef { ltime, node, .. } = IntentRef::decode(body)?;
+        Ok(Self { ltime, node: node.to_owned() })
     }
 }
 
 impl LeaveIntent {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::message(serf_type::LEAVE);
-        writer.map(3);
-        writer.uint_field("LTime", self.ltime);
-        writer.raw_field("Node", self.node.as_bytes());
-        writer.bool_field("Prune", self.prune);
+        let mut writer = Writer::new();
+        IntentRef { ltime: self.ltime, node: &self.node, prune: self.prune }.write_leave(&mut writer);
         writer.finish()
     }
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let mut leave = Self { ltime: 0, node: String::new(), prune: false };
-        Reader::new(body).fields(|field, reader| {
-            match field {
-                b"LTime" => leave.ltime = lamport(reader)?,
-                b"Node" => leave.node = name(reader)?,
-                b"Prune" => leave.prune = reader.bool()?,
-                _ => return Ok(false),
-            }
-            Ok(true)
-        })?;
-        Ok(leave)
+        let IntentRef { ltime, node, prune } = IntentRef::decode(body)?;
+        Ok(Self { ltime, node: node.to_owned(), prune })
     }
 }

@@ -20,13 +20,15 @@ mod stream;
 mod swim;
 mod tags;
 
+pub(crate) use compound::Bundle;
 pub use compound::{join_compound, split_compound};
 pub use compress::{compress, decompress};
 pub use crypt::{EncryptionVersion, Key, Keyring, KeyringError};
+pub(crate) use intent::IntentRef;
 pub use intent::{JoinIntent, LeaveIntent};
 pub use internal::{ConflictMember, KeyReply, KeyRequest};
 pub use node::{Alive, NodeState, PushPull, StateCode};
-pub(crate) use node::{AliveRef, encode_alive, push_pull_header, push_pull_node};
+pub(crate) use node::{AliveRef, encode_alive, push_pull_header, push_pull_node, write_alive};
 pub use pack::{Reader, Writer};
 pub use packet::{COMPOUND_PART_BYTES, Envelope, Part};
 pub use query::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, RelayHeader};
@@ -34,6 +36,7 @@ pub use serf::{serf_type, user_message};
 pub(crate) use state::encode_state;
 pub use state::{SerfState, SlotEvent, SlotEvents, UserEvent};
 pub use stream::{Feed, StreamBuffer, StreamMessage};
+pub(crate) use swim::Accusation;
 pub use swim::{
     Ack, Dead, ErrorReply, IndirectPing, Nack, Ping, Suspect, address_bytes, address_from_bytes, is_unusable, swim_type,
 };

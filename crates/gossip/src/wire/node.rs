@@ -101,6 +101,19 @@ impl Versions {
 /// The message that a node lives, type byte included.
 pub(crate) fn encode_alive(incarnation: u32, node: &str, address: SocketAddr, meta: &[u8], versions: &[u8]) -> Vec<u8> {
     let mut writer = Writer::with_capacity(80 + node.len() + meta.len());
+    write_alive(&mut writer, incarnation, node, address, meta, versions);
+    writer.finish()
+}
+
+/// As [`encode_alive`], after what `writer` holds.
+pub(crate) fn write_alive(
+    writer: &mut Writer,
+    incarnation: u32,
+    node: &str,
+    address: SocketAddr,
+    meta: &[u8],
+    versions: &[u8],
+) {
     writer.plain(&[swim_type::ALIVE]);
     writer.map(6);
     writer.uint_field("Incarnation", u64::from(incarnation));
@@ -109,7 +122,6 @@ pub(crate) fn encode_alive(incarnation: u32, node: &str, address: SocketAddr, me
     writer.uint_field("Port", u64::from(address.port()));
     writer.raw_field("Meta", meta);
     writer.raw_field("Vsn", versions);
-    writer.finish()
 }
 
 /// State of a node on the wire.

@@ -33,6 +33,11 @@ impl Writer {
         Self::default()
     }
 
+    /// Bytes written so far.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.bytes

@@ -24,6 +24,25 @@ pub struct Part {
     pub body: Vec<u8>,
 }
 
+/// The messages of one datagram, one after the other in one piece of memory.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Parts {
+    /// Each message: its type byte, and what follows it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).filter_map(|(start, end)| {
+            let (kind, body) = self.bytes[start..*end].split_first()?;
+            Some((*kind, body))
+        })
+    }
+}
+
 /// The layers that a cluster agrees on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
@@ -96,6 +115,12 @@ impl Envelope {
     ///
     /// Errors: any of [`WireError`]; then nothing of the datagram is to be used.
     pub fn open_packet(&self, bytes: &[u8]) -> Result<Vec<Part>, WireError> {
+        let parts = self.open_parts(bytes)?;
+        Ok(parts.iter().map(|(kind, body)| Part { kind, body: body.to_vec() }).collect())
+    }
+
+    /// As [`Envelope::open_packet`].
+    pub(crate) fn open_parts(&self, bytes: &[u8]) -> Result<Parts, WireError> {
         let sealed = strip_label(bytes, &self.label)?;
         let opened;
         let mut plain = sealed;
@@ -117,7 +142,8 @@ impl Envelope {
             }
             plain = rest;
         }
-        let mut unfold = Unfold { parts: Vec::new(), bytes_left: PACKET_PLAIN_BYTES_MAX };
+        let parts = Parts { bytes: Vec::with_capacity(plain.len()), ends: Vec::new() };
+        let mut unfold = Unfold { parts, bytes_left: PACKET_PLAIN_BYTES_MAX };
         unfold.message(plain, 0)?;
         Ok(unfold.parts)
     }
@@ -131,7 +157,7 @@ pub(super) fn nonce(rng: &mut Rng) -> [u8; NONCE_BYTES] {
 
 /// Unfolding of nested layers, with what is left of its limits.
 struct Unfold {
-    parts: Vec<Part>,
+    parts: Parts,
     bytes_left: usize,
 }
 
@@ -148,11 +174,12 @@ impl Unfold {
                 self.bytes_left -= plain.len();
                 self.message(&plain, depth + 1)
             }
-            _ if self.parts.len() >= PACKET_PARTS_MAX => {
+            _ if self.parts.ends.len() >= PACKET_PARTS_MAX => {
                 Err(WireError::Limit { what: "messages in a packet", limit: PACKET_PARTS_MAX })
             }
             _ => {
-                self.parts.push(Part { kind, body: body.to_vec() });
+                self.parts.bytes.extend_from_slice(message);
+                self.parts.ends.push(self.parts.bytes.len());
                 Ok(())
             }
         }

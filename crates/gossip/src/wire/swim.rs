@@ -290,51 +290,83 @@ pub struct Dead {
     pub from: String,
 }
 
-fn accusation(kind: u8, incarnation: u32, node: &str, from: &str, refused: bool) -> Vec<u8> {
-    let mut writer = Writer::message(kind);
-    writer.map(3 + usize::from(refused));
-    writer.uint_field("Incarnation", u64::from(incarnation));
-    writer.raw_field("Node", node.as_bytes());
-    writer.raw_field("From", from.as_bytes());
-    if refused {
-        writer.bool_field("Refused", true);
+/// A suspicion or a death within the bytes that it came in, or is written to: most that come tell nothing new.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accusation<'a> {
+    pub(crate) incarnation: u32,
+    pub(crate) node: &'a str,
+    pub(crate) from: &'a str,
+    pub(crate) refused: bool,
+}
+
+impl<'a> Accusation<'a> {
+    /// Writes the message, type byte included.
+    pub(crate) fn write(self, kind: u8, writer: &mut Writer) {
+        writer.plain(&[kind]);
+        writer.map(3 + usize::from(self.refused));
+        writer.uint_field("Incarnation", u64::from(self.incarnation));
+        writer.raw_field("Node", self.node.as_bytes());
+        writer.raw_field("From", self.from.as_bytes());
+        if self.refused {
+            writer.bool_field("Refused", true);
+        }
     }
-    writer.finish()
+
+    fn encode(self, kind: u8) -> Vec<u8> {
+        let mut writer = Writer::new();
+        self.write(kind, &mut writer);
+        writer.finish()
+    }
+
+    pub(crate) fn decode(body: &'a [u8]) -> Result<Self, WireError> {
+        let mut found = Self { incarnation: 0, node: "", from: "", refused: false };
+        let mut reader = Reader::new(body);
+        for _ in 0..reader.field_count()? {
+            match reader.raw()? {
+                b"Incarnation" => found.incarnation = reader.u32("Incarnation")?,
+                b"Node" => found.node = reader.str("Node", NAME_BYTES_MAX)?,
+                b"From" => found.from = reader.str("From", NAME_BYTES_MAX)?,
+                b"Refused" => found.refused = reader.bool()?,
+                _ => reader.skip()?,
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn to_suspect(self) -> Suspect {
+        let Self { incarnation, node, from, refused } = self;
+        Suspect { incarnation, node: node.to_owned(), from: from.to_owned(), refused }
+    }
+
+    pub(crate) fn to_dead(self) -> Dead {
+        let Self { incarnation, node, from, .. } = self;
+        Dead { incarnation, node: node.to_owned(), from: from.to_owned() }
+    }
 }
 
 impl Suspect {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        accusation(swim_type::SUSPECT, self.incarnation, &self.node, &self.from, self.refused)
+        let Self { incarnation, node, from, refused } = self;
+        Accusation { incarnation: *incarnation, node, from, refused: *refused }.encode(swim_type::SUSPECT)
     }
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let mut suspect = Self { incarnation: 0, node: String::new(), from: String::new(), refused: false };
-        Reader::new(body).fields(|name, reader| {
-            match name {
-                b"Incarnation" => suspect.incarnation = reader.u32("Incarnation")?,
-                b"Node" => suspect.node = reader.text("Node", NAME_BYTES_MAX)?,
-                b"From" => suspect.from = reader.text("From", NAME_BYTES_MAX)?,
-                b"Refused" => suspect.refused = reader.bool()?,
-                _ => return Ok(false),
-            }
-            Ok(true)
-        })?;
-        Ok(suspect)
+        Accusation::decode(body).map(Accusation::to_suspect)
     }
 }
 
 impl Dead {
     /// The message, type byte included.
     pub fn encode(&self) -> Vec<u8> {
-        accusation(swim_type::DEAD, self.incarnation, &self.node, &self.from, false)
+        let Self { incarnation, node, from } = self;
+        Accusation { incarnation: *incarnation, node, from, refused: false }.encode(swim_type::DEAD)
     }
 
     /// The message from its body.
     pub fn decode(body: &[u8]) -> Result<Self, WireError> {
-        let Suspect { incarnation, node, from, .. } = Suspect::decode(body)?;
-        Ok(Self { incarnation, node, from })
+        Accusation::decode(body).map(Accusation::to_dead)
     }
 }
 
