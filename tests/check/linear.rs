@@ -6,11 +6,11 @@
 //! call is still in the list is a dead end: the last one taken out is put back, and the next is tried. A set of
 //! operations that was reached before in the same state is not searched again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     Wrong,
-    history::{Answer, Call, Operation},
+    history::{Call, Operation},
     model::State,
 };
 
@@ -20,11 +20,7 @@ const VISITED_MAX: usize = 20_000_000;
 /// Checks each group of a history by itself.
 pub fn check(history: &[Operation]) -> Result<(), Wrong> {
     let mut groups: BTreeMap<usize, Vec<&Operation>> = BTreeMap::new();
-    // Leases that were never put to use, and of which nobody was told anything, explain no answer and contradict none,
-    // and each doubles the states.
-    let told = |one: &&Operation| one.answer != Answer::Unknown || matches!(one.call, Call::Put { .. });
-    let seen: HashSet<i64> = history.iter().filter(told).filter_map(lease).collect();
-    for operation in history.iter().filter(|one| lease(one).is_none_or(|lease| seen.contains(&lease))) {
+    for operation in history {
         groups.entry(operation.group).or_default().push(operation);
     }
     groups.iter().try_for_each(|(group, operations)| {
@@ -57,6 +53,8 @@ struct Search<'a> {
     taken: Vec<u64>,
     /// All before this word are taken out.
     low: usize,
+    /// Operations in the list that name a lease.
+    naming: HashMap<i64, usize>,
 }
 
 /// One operation that was taken out.
@@ -110,6 +108,10 @@ impl<'a> Search<'a> {
             previous: (0..count).map(|place| place.saturating_sub(1)).collect(),
             taken: vec![0; operations.len().div_ceil(64)],
             low: 0,
+            naming: operations.iter().filter_map(|one| lease(one)).fold(HashMap::new(), |mut naming, lease| {
+                *naming.entry(lease).or_default() += 1;
+                naming
+            }),
         }
     }
 
@@ -123,8 +125,10 @@ impl<'a> Search<'a> {
             if call {
                 let operation = self.operations[at];
                 let after = state.step(&operation.call, &operation.answer).into_iter().nth(branch);
-                if let Some(after) = after {
+                if let Some(mut after) = after {
                     self.lift(place);
+                    // Whether a lease is in force that nothing names any more makes no difference, but two states.
+                    lease(operation).filter(|lease| self.naming[lease] == 0).inspect(|lease| after.forget(*lease));
                     if visited.insert(self.visited(&after)) {
                         stack.push(Taken { place, state: std::mem::replace(&mut state, after), branch: branch + 1 });
                         (place, branch) = (self.next[FRONT], 0);
@@ -171,6 +175,9 @@ impl<'a> Search<'a> {
             }
         }
         self.taken[at / 64] |= 1 << (at % 64);
+        if let Some(naming) = self.named(at) {
+            *naming -= 1;
+        }
     }
 
     fn put_back(&mut self, place: usize) {
@@ -184,6 +191,14 @@ impl<'a> Search<'a> {
         }
         self.taken[at / 64] &= !(1 << (at % 64));
         self.low = self.low.min(at / 64);
+        if let Some(naming) = self.named(at) {
+            *naming += 1;
+        }
+    }
+
+    /// How many in the list name the lease that an operation names.
+    fn named(&mut self, at: usize) -> Option<&mut usize> {
+        self.naming.get_mut(&lease(self.operations[at])?)
     }
 
     fn stuck(&self, state: &State, at: usize, stack: &[Taken]) -> Stuck {

@@ -162,6 +162,11 @@ impl State {
         }
     }
 
+    /// Takes a lease for gone that nothing will be asked about.
+    pub fn forget(&mut self, lease: i64) {
+        self.leases.retain(|id| *id != lease);
+    }
+
     fn put(&mut self, key: usize, value: u64, lease: i64, at: i64) {
         let (version, created) = self.keys[key].map_or((1, at), |cell| (cell.version + 1, cell.created));
         self.keys[key] = Some(Cell { value, version, created, modified: at, lease });
