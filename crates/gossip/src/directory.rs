@@ -50,6 +50,8 @@ struct Table {
 
 struct Entry {
     text: Arc<str>,
+    /// Of the text.
+    hash: u64,
     name: Weak<Inner>,
     /// What was last said of it.
     profile: Weak<Profile>,
@@ -65,21 +67,23 @@ impl Table {
     }
 
     fn find(&self, text: &str) -> Option<u32> {
-        self.index.get(self.hash.of_text(text), |id| self.entry(id).is_some_and(|entry| *entry.text == *text))
+        let hash = self.hash.of_text(text);
+        self.index.get(hash, |id| self.entry(id).is_some_and(|entry| entry.hash == hash && *entry.text == *text))
     }
 
-    fn insert(&mut self, id: u32, entry: Entry) {
-        let (hash, text) = (self.hash.of_text(&entry.text), entry.text.clone());
-        self.entries[id as usize] = Some(entry);
-        self.index.insert(hash, id, hashes(&self.entries, self.hash));
+    fn insert(&mut self, id: u32, text: Arc<str>, name: &Arc<Inner>) {
+        let hash = self.hash.of_text(&text);
+        let name = Arc::downgrade(name);
+        self.entries[id as usize] = Some(Entry { text: text.clone(), hash, name, profile: Weak::new() });
+        self.index.insert(hash, id, |id| hash_of(&self.entries, id));
         self.names.insert(text, id);
         self.order = None;
     }
 
     /// Takes a name out. Its number is not free yet.
     fn remove(&mut self, id: u32) {
-        let Some(text) = self.entry(id).map(|entry| entry.text.clone()) else { return };
-        self.index.remove(self.hash.of_text(&text), id, hashes(&self.entries, self.hash));
+        let Some((text, hash)) = self.entry(id).map(|entry| (entry.text.clone(), entry.hash)) else { return };
+        self.index.remove(hash, id, |id| hash_of(&self.entries, id));
         self.entries[id as usize] = None;
         self.names.remove(&text);
         self.order = None;
@@ -87,8 +91,8 @@ impl Table {
 }
 
 /// The hash of a number's name.
-fn hashes(entries: &[Option<Entry>], hash: HashKey) -> impl Fn(u32) -> u64 {
-    move |id| entries.get(id as usize).and_then(Option::as_ref).map_or(0, |entry| hash.of_text(&entry.text))
+fn hash_of(entries: &[Option<Entry>], id: u32) -> u64 {
+    entries.get(id as usize).and_then(Option::as_ref).map_or(0, |entry| entry.hash)
 }
 
 /// A name, and its number while anybody holds it.
@@ -195,7 +199,7 @@ impl Directory {
         });
         let text: Arc<str> = Arc::from(text);
         let name = Arc::new(Inner { text: text.clone(), id, directory: self.clone() });
-        table.insert(id, Entry { text, name: Arc::downgrade(&name), profile: Weak::new() });
+        table.insert(id, text, &name);
         Name(name)
     }
 

@@ -13,8 +13,8 @@ use crate::record::Record;
 use crate::time::Time;
 use crate::timers::Timer;
 use crate::wire::{
-    Ack, Alive, Dead, ErrorReply, Feed, LeaveIntent, NodeState, PushPull, SerfState, StateCode, StreamBuffer,
-    StreamMessage, Suspect, UserEvent, WireError, encode_state, is_unusable, push_pull_header, push_pull_node,
+    Ack, Dead, ErrorReply, Exchange, Feed, LeaveIntent, StateCode, StateRef, StreamBuffer, StreamMessage, Suspect,
+    UserEvent, WireError, encode_state, is_unusable, push_pull_header, push_pull_node,
 };
 
 /// Members up to which states are exchanged at the plain interval. Source: memberlist `pushPullScaleThreshold`.
@@ -215,21 +215,21 @@ impl Gossip {
                 let ours = self.local_state(state.join);
                 let bytes = self.config.envelope.seal_stream(&ours, &mut self.rng);
                 self.put(Output::Write { stream: id, bytes });
-                self.merge(state, false);
+                self.merge(&state, false);
             }
             (Purpose::Accepted { from }, StreamMessage::User(message)) => {
                 if let Err(error) = self.on_user_message(&message) {
                     self.drop_message(from, error);
                 }
             }
-            (Purpose::PushPull { .. }, StreamMessage::PushPull(state)) => self.merge(state, false),
+            (Purpose::PushPull { .. }, StreamMessage::PushPull(state)) => self.merge(&state, false),
             (Purpose::Reconnect { at }, StreamMessage::PushPull(state)) => {
                 self.seeds.tried(at, true, self.config.reconnect_interval, self.now);
-                self.merge(state, false);
+                self.merge(&state, false);
             }
             (Purpose::Join { at, ignore_old_events }, StreamMessage::PushPull(state)) => {
                 self.seeds.tried(at, true, self.config.reconnect_interval, self.now);
-                self.merge(state, ignore_old_events);
+                self.merge(&state, ignore_old_events);
                 self.announce_join();
                 self.emit(Event::Joined { address: at });
             }
@@ -336,56 +336,56 @@ impl Gossip {
     }
 
     /// Takes another's state in, as memberlist and Serf do.
-    fn merge(&mut self, state: PushPull, ignore_old_events: bool) {
+    fn merge(&mut self, state: &Exchange, ignore_old_events: bool) {
         // Whoever is alone has nobody to pass it on to but those that it came from.
-        self.untold = self.members.living() == 1 && state.nodes.len() >= UNTOLD_FROM;
-        self.merge_nodes(state.nodes);
+        self.untold = self.members.living() == 1 && state.count >= UNTOLD_FROM;
+        self.merge_nodes(state);
         self.untold = false;
-        match SerfState::decode(&state.user_state) {
+        match StateRef::decode(state.user_state()) {
             Ok(serf) => self.merge_serf(serf, ignore_old_events),
             // Plain memberlist without Serf sends nothing here.
-            Err(_) if state.user_state.is_empty() => {}
+            Err(_) if state.user_state().is_empty() => {}
             Err(error) => self.drop_message(self.config.address, error),
         }
     }
 
-    fn merge_nodes(&mut self, nodes: Vec<NodeState>) {
-        for node in nodes {
-            match node.state {
-                StateCode::Alive => self.on_alive(node.alive.borrow()),
+    fn merge_nodes(&mut self, state: &Exchange) {
+        for (alive, state) in state.nodes() {
+            let (incarnation, node) = (alive.incarnation, alive.node);
+            match state {
+                StateCode::Alive => self.on_alive(alive),
                 StateCode::Left => {
-                    let Alive { incarnation, node: name, .. } = node.alive;
-                    self.on_dead(Dead { incarnation, node: name.clone(), from: name }, None);
+                    self.on_dead(Dead { incarnation, node: node.to_owned(), from: node.to_owned() }, None);
                 }
                 // Another's word of a death is a suspicion to us, so that the living can refute.
                 StateCode::Dead | StateCode::Suspect => {
-                    let Alive { incarnation, node: name, .. } = node.alive;
                     let from = self.config.name.clone();
-                    self.on_suspect(Suspect { incarnation, node: name, from, refused: false });
+                    self.on_suspect(Suspect { incarnation, node: node.to_owned(), from, refused: false });
                 }
             }
         }
     }
 
-    fn merge_serf(&mut self, mut serf: SerfState, ignore_old_events: bool) {
+    fn merge_serf(&mut self, mut serf: StateRef<'_>, ignore_old_events: bool) {
+        let [ltime, event_ltime, query_ltime] = serf.clocks;
         // No message of that time was sent yet.
-        self.clock.witness(serf.ltime.saturating_sub(1));
-        self.event_clock.witness(serf.event_ltime.saturating_sub(1));
-        self.query_clock.witness(serf.query_ltime.saturating_sub(1));
+        self.clock.witness(ltime.saturating_sub(1));
+        self.event_clock.witness(event_ltime.saturating_sub(1));
+        self.query_clock.witness(query_ltime.saturating_sub(1));
         if !serf.left.is_empty() {
             serf.status_ltimes.sort_unstable();
         }
         for node in serf.left {
             // The leave was later than the join whose time is told.
-            let told = serf.status_ltimes.binary_search_by(|(name, _)| name.cmp(&node));
+            let told = serf.status_ltimes.binary_search_by(|(name, _)| (*name).cmp(node));
             let ltime = told.map_or(0, |at| std::mem::take(&mut serf.status_ltimes[at].1)) + 1;
-            self.on_leave_intent(&LeaveIntent { ltime, node, prune: false });
+            self.on_leave_intent(&LeaveIntent { ltime, node: node.to_owned(), prune: false });
         }
         for (node, ltime) in serf.status_ltimes {
-            self.on_join_intent(&node, ltime);
+            self.on_join_intent(node, ltime);
         }
         if ignore_old_events {
-            self.recent_events.min_ltime = self.recent_events.min_ltime.max(serf.event_ltime);
+            self.recent_events.min_ltime = self.recent_events.min_ltime.max(event_ltime);
         }
         for slot in serf.events {
             for event in slot.events {

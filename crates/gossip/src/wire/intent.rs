@@ -1,8 +1,7 @@
 //! Intents: who means to be a member, and who means to leave.
 
-use super::serf::lamport;
+use super::serf::{lamport, name};
 use super::{Reader, WireError, Writer, serf_type};
-use crate::limits::NAME_BYTES_MAX;
 
 /// `node` joined at `ltime`; newer than any leave it had announced.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +55,7 @@ impl<'a> IntentRef<'a> {
         for _ in 0..reader.field_count()? {
             match reader.raw()? {
                 b"LTime" => intent.ltime = lamport(&mut reader)?,
-                b"Node" => intent.node = reader.str("node name", NAME_BYTES_MAX)?,
+                b"Node" => intent.node = name(&mut reader)?,
                 b"Prune" => intent.prune = reader.bool()?,
                 _ => reader.skip()?,
             }

@@ -27,14 +27,14 @@ pub use crypt::{EncryptionVersion, Key, Keyring, KeyringError};
 pub(crate) use intent::IntentRef;
 pub use intent::{JoinIntent, LeaveIntent};
 pub use internal::{ConflictMember, KeyReply, KeyRequest};
-pub use node::{Alive, NodeState, PushPull, StateCode};
+pub use node::{Alive, Exchange, NodeState, PushPull, StateCode};
 pub(crate) use node::{AliveRef, encode_alive, push_pull_header, push_pull_node, write_alive};
 pub use pack::{Reader, Writer};
 pub use packet::{COMPOUND_PART_BYTES, Envelope, Part};
 pub use query::{FLAG_ACK, FLAG_NO_BROADCAST, Filter, Query, QueryResponse, RelayHeader};
 pub use serf::{serf_type, user_message};
-pub(crate) use state::encode_state;
 pub use state::{SerfState, SlotEvent, SlotEvents, UserEvent};
+pub(crate) use state::{StateRef, encode_state};
 pub use stream::{Feed, StreamBuffer, StreamMessage};
 pub(crate) use swim::Accusation;
 pub use swim::{

@@ -239,49 +239,108 @@ pub(crate) fn push_pull_node(writer: &mut Writer, alive: AliveRef<'_>, state: St
     writer.raw_field("Vsn", alive.versions.as_slice());
 }
 
+/// A whole state that came, in the bytes that it came in: most that it tells is known and never kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exchange {
+    /// Whether the sender is joining.
+    pub join: bool,
+    /// How many nodes it tells of.
+    pub count: usize,
+    nodes: Vec<u8>,
+    user_state: Vec<u8>,
+}
+
+impl Exchange {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = (AliveRef<'_>, StateCode)> {
+        let mut reader = Reader::new(&self.nodes);
+        // Every node was read once already, so none fails.
+        (0..self.count).map_while(move |_| read_node(&mut reader).ok())
+    }
+
+    /// Serf's part: a [`super::SerfState`] message.
+    pub fn user_state(&self) -> &[u8] {
+        &self.user_state
+    }
+
+    /// All of it, taken out of its bytes.
+    pub fn to_push_pull(&self) -> PushPull {
+        let nodes = self.nodes().map(|(alive, state)| NodeState { alive: alive.to_owned(), state }).collect();
+        PushPull { join: self.join, nodes, user_state: self.user_state.clone() }
+    }
+}
+
+fn read_node<'a>(reader: &mut Reader<'a>) -> Result<(AliveRef<'a>, StateCode), WireError> {
+    let (alive, state) = node_fields(reader, b"Name")?;
+    Ok((alive, StateCode::from_wire(state)?))
+}
+
 /// A push/pull message that is read as its bytes come in: each node once.
 #[derive(Debug, Default)]
 pub(super) struct PushPullProgress {
-    header: Option<(usize, usize)>,
+    header: Option<Header>,
+    /// Nodes read so far, and where the next one begins.
+    read: usize,
     at: usize,
-    found: PushPull,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    join: bool,
+    nodes: usize,
+    user_len: usize,
+    /// Where the first node begins.
+    start: usize,
+}
+
+impl Header {
+    fn read(body: &[u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(body);
+        let (mut nodes, mut user_len, mut join) = (0, 0, false);
+        for _ in 0..reader.field_count()? {
+            match reader.raw()? {
+                b"Nodes" => nodes = reader.uint("Nodes")?,
+                b"UserStateLen" => user_len = reader.uint("UserStateLen")?,
+                b"Join" => join = reader.bool()?,
+                _ => reader.skip()?,
+            }
+        }
+        let limit = |value: u64, limit: usize, what| match usize::try_from(value) {
+            Ok(value) if value <= limit => Ok(value),
+            _ => Err(WireError::Limit { what, limit }),
+        };
+        Ok(Self {
+            join,
+            nodes: limit(nodes, PUSH_PULL_NODES_MAX, "nodes")?,
+            user_len: limit(user_len, STREAM_BYTES_MAX, "state")?,
+            start: reader.position(),
+        })
+    }
 }
 
 impl PushPullProgress {
     /// Reads on in `body` (the bytes so far, from the start). Gives the message when it is whole.
-    pub(super) fn advance(&mut self, body: &[u8]) -> Result<PushPull, WireError> {
-        let (nodes, user_len) = match self.header {
+    pub(super) fn advance(&mut self, body: &[u8]) -> Result<Exchange, WireError> {
+        let header = match self.header {
             Some(header) => header,
             None => {
-                let mut reader = Reader::new(body);
-                let (mut nodes, mut user_len) = (0, 0);
-                for _ in 0..reader.field_count()? {
-                    match reader.raw()? {
-                        b"Nodes" => nodes = reader.uint("Nodes")?,
-                        b"UserStateLen" => user_len = reader.uint("UserStateLen")?,
-                        b"Join" => self.found.join = reader.bool()?,
-                        _ => reader.skip()?,
-                    }
-                }
-                let limit = |value: u64, limit: usize, what| match usize::try_from(value) {
-                    Ok(value) if value <= limit => Ok(value),
-                    _ => Err(WireError::Limit { what, limit }),
-                };
-                let header = (limit(nodes, PUSH_PULL_NODES_MAX, "nodes")?, limit(user_len, STREAM_BYTES_MAX, "state")?);
-                self.at = reader.position();
-                self.header = Some(header);
-                header
+                let header = Header::read(body)?;
+                self.at = header.start;
+                *self.header.insert(header)
             }
         };
-        while self.found.nodes.len() < nodes {
+        while self.read < header.nodes {
             let mut reader = Reader::new(body.get(self.at..).ok_or(WireError::Truncated)?);
-            let (alive, state) = node_fields(&mut reader, b"Name")?;
+            read_node(&mut reader)?;
             self.at += reader.position();
-            self.found.nodes.push(NodeState { alive: alive.to_owned(), state: StateCode::from_wire(state)? });
+            self.read += 1;
         }
-        let user_state = body.get(self.at..self.at + user_len).ok_or(WireError::Truncated)?;
-        self.found.user_state = user_state.to_vec();
-        Ok(std::mem::take(&mut self.found))
+        let user_state = body.get(self.at..self.at + header.user_len).ok_or(WireError::Truncated)?;
+        Ok(Exchange {
+            join: header.join,
+            count: header.nodes,
+            nodes: body[header.start..self.at].to_vec(),
+            user_state: user_state.to_vec(),
+        })
     }
 }
 
@@ -315,7 +374,7 @@ mod tests {
         for end in 1..bytes.len() {
             assert_eq!(progress.advance(&bytes[1..end]), Err(WireError::Truncated), "at {end}");
         }
-        assert_eq!(progress.advance(&bytes[1..]).unwrap(), sent);
+        assert_eq!(progress.advance(&bytes[1..]).unwrap().to_push_pull(), sent);
     }
 
     /// Shows that a header that promises a million nodes is refused at once.

@@ -44,7 +44,10 @@ impl Filter {
         let (&kind, body) = bytes.split_first().ok_or(WireError::Truncated)?;
         let mut reader = Reader::new(body);
         match kind {
-            0 => (0..reader.array()?).map(|_| name(&mut reader)).collect::<Result<_, _>>().map(Self::Nodes),
+            0 => (0..reader.array()?)
+                .map(|_| name(&mut reader).map(str::to_owned))
+                .collect::<Result<_, _>>()
+                .map(Self::Nodes),
             1 => {
                 let (mut tag, mut expr) = (String::new(), String::new());
                 reader.fields(|field, reader| {
@@ -126,7 +129,7 @@ impl Query {
                 b"ID" => id = reader.u32("ID")?,
                 b"Addr" => addr = reader.raw()?,
                 b"Port" => port = reader.u16("Port")?,
-                b"SourceNode" => source_node = name(reader)?,
+                b"SourceNode" => source_node = name(reader)?.to_owned(),
                 b"Filters" => filters = decode_filters(reader)?,
                 b"Flags" => flags = reader.u32("Flags")?,
                 b"RelayFactor" => relay_factor = reader.u8("RelayFactor")?,
@@ -197,7 +200,7 @@ impl QueryResponse {
             match field {
                 b"LTime" => response.ltime = lamport(reader)?,
                 b"ID" => response.id = reader.u32("ID")?,
-                b"From" => response.from = name(reader)?,
+                b"From" => response.from = name(reader)?.to_owned(),
                 b"Flags" => response.flags = reader.u32("Flags")?,
                 b"Payload" => response.payload = reader.bytes("response payload", PACKET_PLAIN_BYTES_MAX)?,
                 _ => return Ok(false),
@@ -246,7 +249,7 @@ impl RelayHeader {
                     }
                     Ok(true)
                 })?,
-                b"DestName" => node = name(reader)?,
+                b"DestName" => node = name(reader)?.to_owned(),
                 _ => return Ok(false),
             }
             Ok(true)

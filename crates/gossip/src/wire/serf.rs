@@ -26,8 +26,8 @@ pub(super) fn lamport(reader: &mut Reader<'_>) -> Result<u64, WireError> {
     }
 }
 
-pub(super) fn name(reader: &mut Reader<'_>) -> Result<String, WireError> {
-    reader.text("node name", NAME_BYTES_MAX)
+pub(super) fn name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, WireError> {
+    reader.str("node name", NAME_BYTES_MAX)
 }
 
 /// Wraps a Serf message into a memberlist user message.

@@ -92,32 +92,57 @@ impl SerfState {
 
     /// The message, type byte included.
     pub fn decode(message: &[u8]) -> Result<Self, WireError> {
+        let StateRef { clocks: [ltime, event_ltime, query_ltime], status_ltimes, left, events } =
+            StateRef::decode(message)?;
+        Ok(Self {
+            ltime,
+            status_ltimes: status_ltimes.into_iter().map(|(node, ltime)| (node.to_owned(), ltime)).collect(),
+            left: left.into_iter().map(str::to_owned).collect(),
+            event_ltime,
+            events,
+            query_ltime,
+        })
+    }
+}
+
+/// A [`SerfState`] within the bytes that it came in: most names that it tells are known.
+#[derive(Debug, Default)]
+pub(crate) struct StateRef<'a> {
+    /// Of membership, events, queries.
+    pub(crate) clocks: [u64; 3],
+    pub(crate) status_ltimes: Vec<(&'a str, u64)>,
+    pub(crate) left: Vec<&'a str>,
+    pub(crate) events: Vec<SlotEvents>,
+}
+
+impl<'a> StateRef<'a> {
+    pub(crate) fn decode(message: &'a [u8]) -> Result<Self, WireError> {
         let (&kind, body) = message.split_first().ok_or(WireError::Truncated)?;
         if kind != serf_type::PUSH_PULL {
             return Err(WireError::UnknownType(kind));
         }
         let mut state = Self::default();
-        Reader::new(body).fields(|field, reader| {
-            match field {
-                b"LTime" => state.ltime = lamport(reader)?,
+        let mut reader = Reader::new(body);
+        for _ in 0..reader.field_count()? {
+            match reader.raw()? {
+                b"LTime" => state.clocks[0] = lamport(&mut reader)?,
                 b"StatusLTimes" => {
                     for _ in 0..limited(reader.map()?, PUSH_PULL_NODES_MAX, "status times")? {
-                        let node = name(reader)?;
-                        state.status_ltimes.push((node, lamport(reader)?));
+                        let node = name(&mut reader)?;
+                        state.status_ltimes.push((node, lamport(&mut reader)?));
                     }
                 }
                 b"LeftMembers" => {
                     for _ in 0..limited(reader.array()?, PUSH_PULL_NODES_MAX, "left members")? {
-                        state.left.push(name(reader)?);
+                        state.left.push(name(&mut reader)?);
                     }
                 }
-                b"EventLTime" => state.event_ltime = lamport(reader)?,
-                b"Events" => state.events = decode_slots(reader)?,
-                b"QueryLTime" => state.query_ltime = lamport(reader)?,
-                _ => return Ok(false),
+                b"EventLTime" => state.clocks[1] = lamport(&mut reader)?,
+                b"Events" => state.events = decode_slots(&mut reader)?,
+                b"QueryLTime" => state.clocks[2] = lamport(&mut reader)?,
+                _ => reader.skip()?,
             }
-            Ok(true)
-        })?;
+        }
         Ok(state)
     }
 }

@@ -3,7 +3,7 @@
 use super::label::{label_header, strip_label};
 use super::node::PushPullProgress;
 use super::packet::nonce;
-use super::{Ack, Envelope, ErrorReply, Ping, PushPull, Reader, WireError, compress, decompress, swim_type};
+use super::{Ack, Envelope, ErrorReply, Exchange, Ping, Reader, WireError, compress, decompress, swim_type};
 use crate::limits::{STREAM_BYTES_MAX, STREAM_PLAIN_BYTES_MAX};
 use crate::rng::Rng;
 
@@ -18,7 +18,7 @@ pub enum StreamMessage {
     /// The answer to it.
     Ack(Ack),
     /// A whole state.
-    PushPull(PushPull),
+    PushPull(Exchange),
     /// A Serf message, type byte included.
     User(Vec<u8>),
     /// What went wrong at the other end.
@@ -162,7 +162,7 @@ fn user(body: &[u8]) -> Result<Vec<u8>, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{EncryptionVersion, Key, Keyring, Writer};
+    use crate::wire::{EncryptionVersion, Key, Keyring, PushPull, Writer};
 
     /// Shows that a message in any layers, arriving byte by byte, is read once whole and not before.
     #[test]
@@ -182,7 +182,8 @@ mod tests {
                         assert_eq!(buffer.feed(&[*byte], &envelope), Ok(Feed::More));
                     }
                     let last = buffer.feed(&bytes[bytes.len() - 1..], &envelope);
-                    assert_eq!(last, Ok(Feed::Message(StreamMessage::PushPull(sent))));
+                    let Ok(Feed::Message(StreamMessage::PushPull(found))) = last else { panic!("{last:?}") };
+                    assert_eq!(found.to_push_pull(), sent);
                 }
             }
         }
