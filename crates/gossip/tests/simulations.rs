@@ -25,7 +25,7 @@ fn size(small: usize, full: usize) -> usize {
 /// A cluster of so many nodes that has run for a while. A large one is not formed anew for each property.
 fn settled(seed: u8, count: usize) -> Sim {
     if count > 500 {
-        return Sim::settled(seed, count, |config| config.coordinates = false);
+        return Sim::settled(seed, count, count, |config| config.coordinates = false);
     }
     Sim::cluster(seed, count, |_| {})
 }
