@@ -93,6 +93,8 @@ pub(crate) struct Writer {
     answers: Vec<Answer>,
     /// The log has been written to since it was sealed.
     unsealed: bool,
+    /// Bytes of the largest write that there was no space for, while there is none.
+    refused: usize,
     next_progress: Duration,
     /// Where the store was at which time, for compaction by time; oldest first.
     samples: VecDeque<(Duration, i64)>,
@@ -111,6 +113,7 @@ impl Writer {
             staged: Vec::new(),
             answers: Vec::new(),
             unsealed: true,
+            refused: 0,
             samples: VecDeque::new(),
         }
     }
@@ -254,10 +257,11 @@ impl Writer {
         } else {
             self.log.make_room(self.frame.len(), shrinks)
         };
-        if !shrinks || room.is_err() {
-            self.shared.full.store(matches!(room, Err(Error::NoSpace)), Ordering::Relaxed);
-        }
         if let Err(error) = room {
+            if matches!(error, Error::NoSpace) {
+                self.refused = self.refused.max(self.frame.len() - start);
+                self.shared.full.store(true, Ordering::Relaxed);
+            }
             self.frame.truncate(start);
             Evaluation::undo(&self.shared, changes);
             return Err(error);
@@ -398,6 +402,7 @@ impl Writer {
             }
             self.frame.clear();
             self.frame.resize(HEAD, 0);
+            self.look_for_space();
             self.frame.shrink_to(BATCH_BYTES_MAX);
         }
         for answer in self.answers.drain(..) {
@@ -456,9 +461,14 @@ impl Writer {
                 tracing::warn!(%error, "log not sealed");
             }
         }
-        if self.shared.full.load(Ordering::Relaxed) {
-            let room = self.log.make_room(HEAD, false);
-            self.shared.full.store(matches!(room, Err(Error::NoSpace)), Ordering::Relaxed);
+        self.look_for_space();
+    }
+
+    /// There is space again when what was refused would find some: a smaller write may have found it before.
+    fn look_for_space(&mut self) {
+        if self.shared.full.load(Ordering::Relaxed) && self.log.make_room(HEAD + self.refused, false).is_ok() {
+            self.refused = 0;
+            self.shared.full.store(false, Ordering::Relaxed);
         }
     }
 
