@@ -73,6 +73,6 @@ pub struct LeaseTimeToLiveResponse {
 pub struct LeasesResponse {
     /// Where the store is.
     pub revision: Revision,
-    /// Their ids, ascending.
+    /// Their ids. As in etcd, those that end first come first.
     pub leases: Vec<LeaseId>,
 }

@@ -244,9 +244,16 @@ impl Pair {
             watch.next().await.expect("goes on").expect("no error");
         }
         // A lease without keys ends without a revision.
-        while self.engine().leases().await.expect("leases").leases != self.model.leases() {
+        while self.leases().await.expect("leases") != self.model.leases() {
             tokio::task::yield_now().await;
         }
+    }
+
+    /// The leases by their ids.
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        let mut leases = self.engine().leases().await?.leases;
+        leases.sort_unstable();
+        Ok(leases)
     }
 
     async fn check(&self, make: &mut Maker) {
@@ -258,8 +265,7 @@ impl Pair {
             ..status
         };
         assert_eq!(status, expect, "{}", self.what);
-        let leases = self.engine().leases().await.map(|response| response.leases);
-        self.same(leases, Ok(self.model.leases()), "leases");
+        self.same(self.leases().await, Ok(self.model.leases()), "leases");
         for id in self.model.leases() {
             let request = LeaseTimeToLiveRequest { id, keys: true };
             let answer = self.engine().lease_time_to_live(request).await;

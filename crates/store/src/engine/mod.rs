@@ -288,8 +288,11 @@ impl Store for Engine {
     fn leases(&self) -> BoxFuture<'_, Result<LeasesResponse>> {
         Box::pin(async move {
             let leases = lock(&self.0.shared.leases);
-            let durable = leases.all.iter().filter(|(_, lease)| lease.durable).map(|(id, _)| LeaseId(*id));
-            Ok(LeasesResponse { revision: self.revision(), leases: durable.collect() })
+            let durable = leases.all.iter().filter(|(_, lease)| lease.durable);
+            let mut by_end: Vec<_> = durable.map(|(id, lease)| (lease.expires, *id)).collect();
+            by_end.sort_unstable();
+            let leases = by_end.into_iter().map(|(_, id)| LeaseId(id)).collect();
+            Ok(LeasesResponse { revision: self.revision(), leases })
         })
     }
 
