@@ -15,10 +15,6 @@ pub const STREAM_WATCHES_MAX: usize = 10_000;
 /// Watches on all streams of all connections.
 pub const WATCHES_MAX: usize = 100_000;
 
-/// Messages that wait on one stream for a client that does not read. Its watches wait in the store then, which keeps
-/// bounded queues and goes over to reading history.
-pub const STREAM_MESSAGES_MAX: usize = 4;
-
 /// Bytes of events in one message, above which it is split: between two revisions, and within one if the client asked
 /// for fragments. *etcd* splits at its largest request: 1.5 MiB.
 pub const EVENTS_BYTES_MAX: usize = regrow_store::limits::REQUEST_BYTES_MAX;

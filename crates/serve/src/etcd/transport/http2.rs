@@ -9,7 +9,10 @@ use std::{
 
 use axum::Router;
 use bytes::Bytes;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::{
+    future::Either,
+    stream::{FuturesUnordered, StreamExt},
+};
 use h2::{
     Ping, PingPong, RecvStream,
     server::{Builder, Connection, SendResponse},
@@ -21,9 +24,12 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 
-use super::{Desk, routed, unary};
-use crate::etcd::limits::{
-    FIRST_WORD_TIMEOUT, HEADERS_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, SEND_BYTES_MAX, STREAMS_MAX, WINDOW_BYTES,
+use super::{Desk, gathered::Gathered, message, routed, stream, unary};
+use crate::etcd::{
+    Door,
+    limits::{
+        FIRST_WORD_TIMEOUT, HEADERS_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, SEND_BYTES_MAX, STREAMS_MAX, WINDOW_BYTES,
+    },
 };
 
 /// Serves a connection to its end. `about` is what every request of it is told about it.
@@ -38,17 +44,24 @@ where
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_send_buffer_size(SEND_BYTES_MAX);
-    let Ok(Ok(connection)) = timeout(FIRST_WORD_TIMEOUT, builder.handshake(io)).await else { return };
-    drive(connection, desk, about).await;
+    let io = Gathered::new(io);
+    let handshake = builder.handshake(io.clone());
+    let Ok(Ok(connection)) = timeout(FIRST_WORD_TIMEOUT, handshake).await else { return };
+    drive(connection, io, desk, about).await;
 }
 
-async fn drive<T>(mut connection: Connection<T, Bytes>, desk: Arc<dyn Desk>, about: Extensions)
-where
+async fn drive<T>(
+    mut connection: Connection<Gathered<T>, Bytes>,
+    io: Gathered<T>,
+    desk: Arc<dyn Desk>,
+    about: Extensions,
+) where
     T: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut beat = Beat::new(connection.ping_pong());
     let mut calls = FuturesUnordered::new();
     let mut others = JoinSet::new();
+    io.gather();
     poll_fn(move |context| {
         loop {
             // What has come, and what is to go.
@@ -57,7 +70,9 @@ where
                 // An error is the end of the connection; its client has been told, or is gone.
                 let Some(Ok((request, respond))) = accepted else { return Poll::Ready(()) };
                 match way(&request, &*desk) {
-                    Way::Short(kind, door) => calls.push(unary::answer(kind, door, request, respond)),
+                    Way::Short(kind, door) => calls.push(Either::Left(unary::answer(kind, door, request, respond))),
+                    // In a box, so that it takes up no room in the calls that are short.
+                    Way::Watch(door) => calls.push(Either::Right(Box::pin(stream::watch(door, request, respond)))),
                     Way::Routed => drop(others.spawn(route(desk.routes(request.headers()), &about, request, respond))),
                 }
             }
@@ -77,6 +92,8 @@ where
             }
             // Answers have been given to the connection: it is looked after once more, to send all in one write.
             if !done {
+                // Where it failed the connection finds out.
+                let _ = io.poll_send(context);
                 return Poll::Pending;
             }
         }
@@ -86,14 +103,21 @@ where
 
 /// Where a request goes.
 enum Way {
-    Short(unary::Kind, Arc<crate::etcd::Door>),
+    Short(unary::Kind, Arc<Door>),
+    Watch(Arc<Door>),
     Routed,
 }
 
 fn way(request: &Request<RecvStream>, desk: &dyn Desk) -> Way {
-    match unary::Kind::of(request) {
-        Some(kind) => desk.short(request.headers()).map_or(Way::Routed, |door| Way::Short(kind, door)),
-        None => Way::Routed,
+    let path = request.uri().path();
+    let kind = unary::Kind::of(path);
+    if !(kind.is_some() || path == stream::WATCH) || !message::is_plain(request) {
+        return Way::Routed;
+    }
+    match (desk.short(request.headers()), kind) {
+        (None, _) => Way::Routed,
+        (Some(door), Some(kind)) => Way::Short(kind, door),
+        (Some(door), None) => Way::Watch(door),
     }
 }
 

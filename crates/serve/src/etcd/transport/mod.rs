@@ -1,8 +1,9 @@
 //! Connections: HTTP/2, and HTTP/1.1 on the same port.
 //!
 //! **Flow.** A connection is a task. What it begins with tells which HTTP it speaks. On HTTP/2 the calls that clients make
-//! most (`Range`, `Put`, `DeleteRange`, `Txn`) are answered within that task ([`unary`]); every other request goes to the
-//! routes, as a task of its own ([`routed`]).
+//! most (`Range`, `Put`, `DeleteRange`, `Txn`; [`unary`]) and watches ([`stream`]) are answered within that task; every
+//! other request goes to the routes, as a task of its own ([`routed`]). What is to be sent is gathered until none of them
+//! has more to say, and leaves in one write ([`gathered`]).
 //!
 //! **Why not tonic's server.** For each call it makes a task, a dozen boxes and two copies of the routes, and wakes a
 //! task for each answer. Here answers that come together, as those of one sync do, wake one task and leave in one write.
@@ -13,8 +14,11 @@
 //! gone is found by a ping.
 
 mod begun;
+mod gathered;
 mod http2;
+mod message;
 mod routed;
+mod stream;
 mod unary;
 
 use std::{sync::Arc, time::Duration};

@@ -1,33 +1,33 @@
 //! Watches, many on one stream.
 //!
-//! A stream is one task that reads what the client asks, and one for each watch. All write into one short queue; while
-//! the client does not read, all of them wait, and the store keeps bounded queues for the watches.
+//! A stream is no task: whoever sends its answers polls it. It then looks at what the client asks and at those of its
+//! watches that have something to tell, and makes answers of that when those before have been taken. While the client
+//! does not read, none are made, and the store keeps bounded queues for the watches.
 
 mod one;
 mod progress;
 mod split;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::pending,
+    sync::Arc,
+};
 
-use futures_util::stream::{BoxStream, StreamExt, poll_fn};
+use futures_util::stream::{BoxStream, SelectAll, Stream, StreamExt, unfold};
 use regrow_store::{
-    WatchRequest,
+    Error, Revision, WatchItem, WatchRequest,
     proto::etcdserverpb::{self as pb, watch_request::RequestUnion},
 };
-use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, mpsc},
-    task::{JoinHandle, JoinSet},
-};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{
-    Door, cancel_reason,
-    limits::{STREAM_MESSAGES_MAX, STREAM_WATCHES_MAX},
-};
-use one::One;
+use super::{Door, cancel_reason, limits::STREAM_WATCHES_MAX};
+use one::{Bell, Told, told};
 use progress::Progress;
+use split::split;
 
-type Answer = Result<pb::WatchResponse, Status>;
+pub(super) type Answer = Result<pb::WatchResponse, Status>;
 
 /// The id in an answer that is about no watch: one that could not be created, or progress of all.
 const NO_WATCH: i64 = -1;
@@ -40,28 +40,37 @@ impl pb::watch_server::Watch for Door {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (out, mut answers) = mpsc::channel(STREAM_MESSAGES_MAX);
-        let stream = Stream::new(self.clone(), out);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(stream.run(request.into_inner()));
-        // The stream's tasks go with the answer that the client holds.
-        let answers = poll_fn(move |context| {
-            let _tasks = &tasks;
-            answers.poll_recv(context)
-        });
-        Ok(Response::new(answers.boxed()))
+        Ok(Response::new(answers(self.clone(), request.into_inner())))
     }
 }
 
+/// The answers to what a client asks on one stream. All ends when this is dropped.
+pub(super) fn answers<R>(door: Door, requests: R) -> BoxStream<'static, Answer>
+where
+    R: Stream<Item = Result<pb::WatchRequest, Status>> + Send + Unpin + 'static,
+{
+    let state = Some((Session::new(door), requests));
+    let answers = unfold(state, async |state| {
+        let (mut session, mut requests) = state?;
+        let answer = session.next(&mut requests).await;
+        let goes_on = answer.is_ok();
+        Some((answer, goes_on.then_some((session, requests))))
+    });
+    answers.boxed()
+}
+
 /// One stream of a client.
-struct Stream {
+struct Session {
     door: Door,
-    out: mpsc::Sender<Answer>,
+    /// The client may ask more.
+    asks: bool,
     watches: BTreeMap<i64, Running>,
+    /// What the watches tell.
+    telling: SelectAll<BoxStream<'static, Told>>,
+    /// Answers to be taken before anything else is looked at.
+    ready: VecDeque<pb::WatchResponse>,
     next: i64,
-    progress: Arc<Progress>,
-    /// Where a watch that ended by itself says so.
-    ended: (mpsc::UnboundedSender<End>, mpsc::UnboundedReceiver<End>),
+    progress: Progress,
     /// The mark of the latest watch: an id may be used again, a mark is not.
     mark: u64,
 }
@@ -69,75 +78,62 @@ struct Stream {
 /// A watch under way; it ends when this is dropped.
 struct Running {
     mark: u64,
-    task: JoinHandle<()>,
-    ask: Arc<Notify>,
+    bell: Arc<Bell>,
+    /// One revision may come in pieces.
+    fragment: bool,
+    /// The client wants to be told of progress from time to time.
+    notify: bool,
     _room: OwnedSemaphorePermit,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.task.abort();
+        self.bell.end();
     }
 }
 
-/// A watch that ended by itself: its id and its mark.
-type End = (i64, u64);
-
-/// The client is gone.
-struct Gone;
-
-impl Stream {
-    fn new(door: Door, out: mpsc::Sender<Answer>) -> Self {
-        // Unbounded by type, but each watch leaves its id once, and watches are counted.
-        let ended = mpsc::unbounded_channel();
-        Self { door, out, watches: BTreeMap::new(), next: 0, progress: Arc::default(), ended, mark: 0 }
+impl Session {
+    fn new(door: Door) -> Self {
+        Self {
+            door,
+            asks: true,
+            watches: BTreeMap::new(),
+            telling: SelectAll::new(),
+            ready: VecDeque::new(),
+            next: 0,
+            progress: Progress::default(),
+            mark: 0,
+        }
     }
 
-    /// Until the client goes. One that says that it will ask no more goes on being told, as in etcd.
-    async fn run(mut self, mut requests: Streaming<pb::WatchRequest>) {
-        let mut asks = true;
-        let out = self.out.clone();
+    /// The next answer. A client that says that it will ask no more goes on being told, as in etcd.
+    async fn next(&mut self, requests: &mut (impl Stream<Item = Result<pb::WatchRequest, Status>> + Unpin)) -> Answer {
         loop {
-            let done = tokio::select! {
-                () = out.closed() => return,
-                Some((id, mark)) = self.ended.1.recv() => {
-                    if self.watches.get(&id).is_some_and(|running| running.mark == mark) {
-                        self.watches.remove(&id);
-                        self.forget(id).await
-                    } else {
-                        Ok(())
-                    }
-                }
-                request = requests.message(), if asks => match request {
-                    Ok(Some(request)) => self.request(request).await,
-                    Ok(None) => {
-                        asks = false;
-                        Ok(())
-                    }
-                    Err(status) => {
-                        // Whether it is still there to hear it is all the same.
-                        let _ = out.send(Err(status)).await;
-                        return;
-                    }
+            if let Some(answer) = self.ready.pop_front() {
+                return Ok(answer);
+            }
+            tokio::select! {
+                request = requests.next(), if self.asks => match request {
+                    Some(request) => self.request(request?).await,
+                    None => self.asks = false,
                 },
-            };
-            if done.is_err() {
-                return;
+                Some(told) = self.telling.next() => self.told(told).await,
+                else => pending().await,
             }
         }
     }
 
-    async fn request(&mut self, request: pb::WatchRequest) -> Result<(), Gone> {
+    async fn request(&mut self, request: pb::WatchRequest) {
         match request.request_union {
             Some(RequestUnion::CreateRequest(request)) => self.create(request).await,
             Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id).await,
             Some(RequestUnion::ProgressRequest(_)) => self.ask().await,
             // As in etcd, which lets newer clients ask what it does not know.
-            None => Ok(()),
+            None => {}
         }
     }
 
-    async fn create(&mut self, request: pb::WatchCreateRequest) -> Result<(), Gone> {
+    async fn create(&mut self, request: pb::WatchCreateRequest) {
         if let Some(reason) = self.refuses(&request) {
             return self.refuse(reason).await;
         }
@@ -152,24 +148,11 @@ impl Stream {
             Err(error) => return self.refuse(&cancel_reason(error)).await,
         };
         let id = if wanted == 0 { self.free() } else { wanted };
-        let header = self.door.header(watch.revision());
-        self.send(pb::WatchResponse { header, watch_id: id, created: true, ..Default::default() }).await?;
-        let ask = Arc::new(Notify::new());
+        self.ready.push_back(pb::WatchResponse { created: true, ..self.answer(id, watch.revision()) });
         self.mark += 1;
-        let one = One {
-            id,
-            mark: self.mark,
-            door: self.door.clone(),
-            out: self.out.clone(),
-            ended: self.ended.0.clone(),
-            progress: self.progress.clone(),
-            ask: ask.clone(),
-            fragment,
-            notify,
-        };
-        let task = tokio::spawn(one.run(watch));
-        self.watches.insert(id, Running { mark: self.mark, task, ask, _room: room });
-        Ok(())
+        let bell = Arc::new(Bell::default());
+        self.telling.push(told((id, self.mark), watch, bell.clone()));
+        self.watches.insert(id, Running { mark: self.mark, bell, fragment, notify, _room: room });
     }
 
     /// Source of the texts: etcd's `mvcc` package.
@@ -183,12 +166,12 @@ impl Stream {
         (taken || request.watch_id == NO_WATCH).then_some("mvcc: duplicate watch ID provided on the WatchStream")
     }
 
-    async fn refuse(&self, reason: &str) -> Result<(), Gone> {
+    async fn refuse(&mut self, reason: &str) {
         let header = self.door.now().await.unwrap_or_default();
         let (created, canceled, cancel_reason) = (true, true, reason.to_owned());
         let answer =
             pb::WatchResponse { header, watch_id: NO_WATCH, created, canceled, cancel_reason, ..Default::default() };
-        self.send(answer).await
+        self.ready.push_back(answer);
     }
 
     fn free(&mut self) -> i64 {
@@ -200,39 +183,70 @@ impl Stream {
     }
 
     /// Nothing of a watch comes after the answer to its cancellation.
-    async fn cancel(&mut self, id: i64) -> Result<(), Gone> {
-        let Some(mut running) = self.watches.remove(&id) else { return Ok(()) };
-        running.task.abort();
-        // It ended by itself, or by us; both are the end.
-        let _ = (&mut running.task).await;
+    async fn cancel(&mut self, id: i64) {
+        if self.watches.remove(&id).is_none() {
+            return;
+        }
         let header = self.door.now().await.unwrap_or_default();
-        self.send(pb::WatchResponse { header, watch_id: id, canceled: true, ..Default::default() }).await?;
-        self.forget(id).await
+        self.ready.push_back(pb::WatchResponse { header, watch_id: id, canceled: true, ..Default::default() });
+        self.forget(id);
     }
 
     /// Asks all watches how far they are; when the last has told, the client is.
-    async fn ask(&mut self) -> Result<(), Gone> {
+    async fn ask(&mut self) {
         if self.watches.is_empty() {
             let header = self.door.now().await.unwrap_or_default();
-            return self.send(pb::WatchResponse { header, watch_id: NO_WATCH, ..Default::default() }).await;
+            self.ready.push_back(pb::WatchResponse { header, watch_id: NO_WATCH, ..Default::default() });
+            return;
         }
         self.progress.begin(self.watches.keys().copied());
-        self.watches.values().for_each(|running| running.ask.notify_one());
-        Ok(())
+        self.watches.values().for_each(|running| running.bell.ask());
+    }
+
+    async fn told(&mut self, told: Told) {
+        let id = told.id;
+        // What a watch told before it was cancelled may still be under way.
+        let Some(running) = self.watches.get(&id).filter(|running| running.mark == told.mark) else { return };
+        match told.item {
+            Ok(WatchItem::Events { revision, events }) => {
+                let events = events.into_iter().map(Into::into).collect();
+                for (events, fragment) in split(events, running.fragment) {
+                    let answer = pb::WatchResponse { events, fragment, ..self.answer(id, revision) };
+                    self.ready.push_back(answer);
+                }
+            }
+            Ok(WatchItem::Progress { revision }) => match self.progress.tell(id, revision) {
+                Some(answered) => self.ready.extend(answered.map(|all| self.answer(NO_WATCH, all))),
+                None if running.notify => self.ready.push_back(self.answer(id, revision)),
+                None => {}
+            },
+            Err(error) => self.end(id, error).await,
+        }
+    }
+
+    /// A watch ended by itself.
+    async fn end(&mut self, id: i64, error: Error) {
+        let compacted = if let Error::Compacted { compacted, .. } = error { compacted } else { Revision(0) };
+        let header = self.door.now().await.unwrap_or_default();
+        self.ready.push_back(pb::WatchResponse {
+            header,
+            watch_id: id,
+            canceled: true,
+            compact_revision: compacted.0,
+            cancel_reason: cancel_reason(error),
+            ..Default::default()
+        });
+        self.watches.remove(&id);
+        self.forget(id);
     }
 
     /// A watch that is gone is waited for no more.
-    async fn forget(&mut self, id: i64) -> Result<(), Gone> {
-        match self.progress.forget(id) {
-            Some(revision) => {
-                let header = self.door.header(revision);
-                self.send(pb::WatchResponse { header, watch_id: NO_WATCH, ..Default::default() }).await
-            }
-            None => Ok(()),
-        }
+    fn forget(&mut self, id: i64) {
+        let answered = self.progress.forget(id);
+        self.ready.extend(answered.map(|all| self.answer(NO_WATCH, all)));
     }
 
-    async fn send(&self, answer: pb::WatchResponse) -> Result<(), Gone> {
-        self.out.send(Ok(answer)).await.map_err(|_| Gone)
+    fn answer(&self, id: i64, revision: Revision) -> pb::WatchResponse {
+        pb::WatchResponse { header: self.door.header(revision), watch_id: id, ..Default::default() }
     }
 }

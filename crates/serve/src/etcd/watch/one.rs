@@ -1,89 +1,61 @@
 //! One watch of a stream.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use regrow_store::{Error, Revision, Watch, WatchItem, proto::etcdserverpb as pb};
-use tokio::sync::{Notify, mpsc};
+use futures_util::{
+    future::{Either, select},
+    stream::{BoxStream, StreamExt, unfold},
+};
+use regrow_store::{Result, Watch, WatchItem};
+use tokio::sync::Notify;
 
-use super::{Answer, End, NO_WATCH, progress::Progress, split::split};
-use crate::etcd::{Door, cancel_reason};
-
-/// What one watch needs.
-pub(super) struct One {
+/// What a watch tells its stream.
+pub(super) struct Told {
     pub(super) id: i64,
     pub(super) mark: u64,
-    pub(super) door: Door,
-    pub(super) out: mpsc::Sender<Answer>,
-    pub(super) ended: mpsc::UnboundedSender<End>,
-    pub(super) progress: Arc<Progress>,
-    /// The client asks how far all its watches are.
-    pub(super) ask: Arc<Notify>,
-    /// One revision may come in pieces.
-    pub(super) fragment: bool,
-    /// The client wants to be told of progress from time to time.
-    pub(super) notify: bool,
+    pub(super) item: Result<WatchItem>,
 }
 
-impl One {
-    /// Until the watch ends or the client goes.
-    pub(super) async fn run(self, mut watch: Watch) {
+/// How a stream speaks to one of its watches.
+#[derive(Default)]
+pub(super) struct Bell {
+    rung: Notify,
+    over: AtomicBool,
+}
+
+impl Bell {
+    /// The client asks how far all its watches are.
+    pub(super) fn ask(&self) {
+        self.rung.notify_one();
+    }
+
+    /// The watch is to end.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        self.rung.notify_one();
+    }
+}
+
+/// What a watch tells, until it ends.
+pub(super) fn told((id, mark): (i64, u64), watch: Watch, bell: Arc<Bell>) -> BoxStream<'static, Told> {
+    let told = unfold((watch, bell), move |(mut watch, bell)| async move {
         loop {
-            let answers = tokio::select! {
-                biased;
-                () = self.ask.notified() => {
-                    watch.request_progress();
-                    continue;
-                }
-                item = watch.next() => match item {
-                    Some(Ok(WatchItem::Events { revision, events })) => {
-                        let events = events.into_iter().map(Into::into).collect();
-                        let pieces = split(events, self.fragment).into_iter();
-                        pieces.map(|(events, fragment)| pb::WatchResponse { events, fragment, ..self.answer(revision) }).collect()
-                    }
-                    Some(Ok(WatchItem::Progress { revision })) => self.told(revision),
-                    Some(Err(error)) => {
-                        // The client may be gone; the stream hears of the end in any case.
-                        let _ = self.out.send(Ok(self.end(error).await)).await;
-                        break;
-                    }
-                    None => break,
-                },
+            let rung = match select(pin!(bell.rung.notified()), pin!(watch.next())).await {
+                Either::Left(_) => None,
+                Either::Right((item, _)) => Some(item),
             };
-            for answer in answers {
-                if self.out.send(Ok(answer)).await.is_err() {
-                    return;
-                }
+            match rung {
+                None if bell.over.load(Ordering::Acquire) => return None,
+                None => watch.request_progress(),
+                Some(item) => return Some((Told { id, mark, item: item? }, (watch, bell))),
             }
         }
-        // The stream may be gone.
-        let _ = self.ended.send((self.id, self.mark));
-    }
-
-    fn answer(&self, revision: Revision) -> pb::WatchResponse {
-        pb::WatchResponse { header: self.door.header(revision), watch_id: self.id, ..Default::default() }
-    }
-
-    fn told(&self, revision: Revision) -> Vec<pb::WatchResponse> {
-        if let Some(answered) = self.progress.tell(self.id, revision) {
-            return answered
-                .map(|all| pb::WatchResponse { watch_id: NO_WATCH, ..self.answer(all) })
-                .into_iter()
-                .collect();
-        }
-        if self.notify { vec![self.answer(revision)] } else { Vec::new() }
-    }
-
-    async fn end(&self, error: Error) -> pb::WatchResponse {
-        let compacted = if let Error::Compacted { compacted, .. } = error { compacted } else { Revision(0) };
-        let header = self.door.now().await.unwrap_or_default();
-        let reason = cancel_reason(error);
-        pb::WatchResponse {
-            header,
-            watch_id: self.id,
-            canceled: true,
-            compact_revision: compacted.0,
-            cancel_reason: reason,
-            ..Default::default()
-        }
-    }
+    });
+    told.boxed()
 }
