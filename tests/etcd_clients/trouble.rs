@@ -15,8 +15,17 @@ use std::process::{Child, Command, Stdio};
 
 /// Memory that an agent holds, in KiB.
 fn memory(agent: &Agent) -> u64 {
+    kib(agent, "VmRSS:")
+}
+
+/// The most memory that an agent has held, in KiB.
+fn memory_peak(agent: &Agent) -> u64 {
+    kib(agent, "VmHWM:")
+}
+
+fn kib(agent: &Agent, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", agent.cluster.agent_pid())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a size");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("a size");
     line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("a number")
 }
 
@@ -311,6 +320,23 @@ fn clients_that_never_read_cost_little() {
     eprintln!("20 silent watches of 50 MiB: {grown} KiB");
     assert!(grown < KIB_MAX, "{grown} KiB");
     drop(silent);
+}
+
+/// A transaction of more than a million empty operations is refused without being read.
+#[test]
+fn millions_of_operations_cost_little() {
+    const KIB_MAX: u64 = 64 * 1024;
+    let Some(agent) = Agent::start() else { return };
+    let before = memory(&agent);
+    let text = format!(r#"{{"success":[{}{{}}]}}"#, "{},".repeat(1_390_000));
+    for _ in 0..3 {
+        let answer = post(&agent.endpoint, "/v3/kv/txn", &text);
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.json()["message"], "etcdserver: too many operations in txn request", "{answer:?}");
+    }
+    let grown = memory_peak(&agent).saturating_sub(before);
+    eprintln!("1,390,001 operations: {grown} KiB");
+    assert!(grown < KIB_MAX, "{grown} KiB");
 }
 
 /// Noise on every interface: what is no HTTP, broken HTTP/2, JSON and forms. Each ends its own request or connection with

@@ -11,7 +11,7 @@ use regrow_store::{
     proto::{
         etcdserverpb::{
             self as pb, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchResponse,
-            watch_client::WatchClient, watch_request::RequestUnion,
+            kv_client::KvClient, watch_client::WatchClient, watch_request::RequestUnion,
         },
         health::{HealthCheckRequest, health_client::HealthClient},
     },
@@ -278,6 +278,19 @@ async fn watches_of_a_stream_are_bounded() {
     assert_eq!((refused.canceled, &refused.cancel_reason[..]), (true, "etcdserver: too many requests"));
     member.put("77", "1").await;
     assert_eq!(stream.next().await.watch_id, 77);
+}
+
+/// A transaction of two million empty operations is refused as one of 129 is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operations_are_counted() {
+    let member = Member::start().await;
+    let mut client = KvClient::new(member.channel().await);
+    for count in [2_000_000, 129] {
+        let txn = pb::TxnRequest { success: vec![pb::RequestOp::default(); count], ..Default::default() };
+        let refused = client.txn(txn).await.expect_err("too many");
+        let expect = (Code::InvalidArgument, "etcdserver: too many operations in txn request");
+        assert_eq!((refused.code(), refused.message()), expect, "{count}");
+    }
 }
 
 /// The health of the server is told; of services by name nothing is known, as in etcd. A service that is not there is

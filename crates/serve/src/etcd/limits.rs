@@ -19,6 +19,10 @@ pub const WATCHES_MAX: usize = 100_000;
 /// for fragments. *etcd* splits at its largest request: 1.5 MiB.
 pub const EVENTS_BYTES_MAX: usize = regrow_store::limits::REQUEST_BYTES_MAX;
 
+/// Comparisons and operations of one transaction, those of transactions within it counted too, above which it is not even
+/// read. Far above what [`regrow_store::limits::TXN_OPS_MAX`] leaves of any that clients make.
+pub const TXN_PARTS_MAX: usize = 16 * 1024;
+
 /// How often a connection is asked whether it is still there. *etcd* `--grpc-keepalive-interval`: 2 h; less here, so
 /// that a machine that is gone does not hold watches for so long.
 pub const PING_INTERVAL: Duration = Duration::from_secs(60);

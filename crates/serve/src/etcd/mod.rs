@@ -30,12 +30,13 @@ mod maintenance;
 mod plain;
 mod reflection;
 pub(crate) mod transport;
+mod txn;
 mod v2;
 mod watch;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
 use regrow_control::access::Asked;
 
 use regrow_store::{
@@ -128,7 +129,7 @@ fn routes(door: Door) -> Router {
         .route_service("/etcdserverpb.Auth/Authenticate", auth.clone())
         .route_service("/etcdserverpb.Auth/AuthStatus", auth);
     let services = routes.into_axum_router().merge(auth).merge(reflection::router());
-    let services = services.fallback(fallback::unimplemented);
+    let services = services.fallback(fallback::unimplemented).layer(middleware::from_fn(txn::checked));
     services.clone().merge(plain::router(door, services))
 }
 

@@ -16,7 +16,7 @@ use super::{
     message::{Messages, decoded, encode},
     routed::data_of,
 };
-use crate::etcd::Door;
+use crate::etcd::{Door, txn};
 
 /// A call that is answered here.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,7 @@ async fn call(kind: Kind, door: Arc<Door>, body: RecvStream) -> Result<Bytes, St
             apart(async move { encoded(door.range(request).await) }).await
         }
         Kind::Txn => {
+            txn::check(&message)?;
             let request: tonic::Request<pb::TxnRequest> = asked(message)?;
             if request.get_ref().success.len().max(request.get_ref().failure.len()) <= SMALL_TXN {
                 return encoded(door.txn(request).await);
