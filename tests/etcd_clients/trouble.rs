@@ -3,6 +3,7 @@
 
 use crate::support::etcd3::{Agent, endpoint};
 use crate::support::http::{ask, open, post};
+use crate::support::http2::Http2;
 use crate::support::small::Small;
 use crate::support::{Cluster, python, until};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -320,6 +321,33 @@ fn clients_that_never_read_cost_little() {
     eprintln!("20 silent watches of 50 MiB: {grown} KiB");
     assert!(grown < KIB_MAX, "{grown} KiB");
     drop(silent);
+}
+
+/// A client asks for 100 ranges of 20 MiB on one connection and reads none: a few are made, the others wait. Other clients
+/// are served, and when it reads on, so are the others of its calls.
+#[test]
+fn answers_that_are_not_read_cost_little() {
+    const KIB_MAX: u64 = 300 * 1024;
+    let Some(agent) = Agent::start() else { return };
+    let value = vec![b'v'; 1 << 20];
+    for n in 0..20 {
+        assert_eq!(put(&agent.endpoint, &format!("large/{n:02}"), &value), 200);
+    }
+    let before = memory(&agent);
+    let mut silent = Http2::open(&agent.endpoint);
+    // `large/` to `large0`, as a RangeRequest.
+    let range = b"\x0a\x06large/\x12\x06large0";
+    (0..100).for_each(|_| silent.call("/etcdserverpb.KV/Range", range));
+    for n in 0..20 {
+        assert_eq!(put(&agent.endpoint, "other", n.to_string().as_bytes()), 200);
+        assert_eq!(agent.ok(&["get", "other"]), format!("other\n{n}\n"));
+    }
+    assert!(silent.read(10) >= 10 * 20 * (1 << 20));
+    let grown = memory_peak(&agent).saturating_sub(before);
+    eprintln!("100 answers of 20 MiB: {grown} KiB");
+    assert!(grown < KIB_MAX, "{grown} KiB");
+    drop(silent);
+    assert_eq!(agent.ok(&["get", "other"]), "other\n19\n");
 }
 
 /// A transaction of more than a million empty operations is refused without being read.

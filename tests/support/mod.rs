@@ -7,6 +7,7 @@ pub mod etcd3;
 pub mod guide;
 pub mod hosts;
 pub mod http;
+pub mod http2;
 pub mod small;
 pub mod sshd;
 

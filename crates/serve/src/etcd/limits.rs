@@ -19,6 +19,14 @@ pub const WATCHES_MAX: usize = 100_000;
 /// for fragments. *etcd* splits at its largest request: 1.5 MiB.
 pub const EVENTS_BYTES_MAX: usize = regrow_store::limits::REQUEST_BYTES_MAX;
 
+/// Bytes of answers that wait on one connection for the client to take them, of those about many keys and again of those
+/// about single ones. Further calls of that kind wait.
+pub const CONNECTION_ANSWERS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The same on all connections together. A connection for which nothing waits may still ask about single keys; a call about
+/// many is refused.
+pub const ANSWERS_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// Comparisons and operations of one transaction, those of transactions within it counted too, above which it is not even
 /// read. Far above what [`regrow_store::limits::TXN_OPS_MAX`] leaves of any that clients make.
 pub const TXN_PARTS_MAX: usize = 16 * 1024;

@@ -34,7 +34,7 @@ mod txn;
 mod v2;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use axum::{Router, middleware};
 use regrow_control::access::Asked;
@@ -71,6 +71,8 @@ pub struct Door {
     identity: Arc<Identity>,
     /// Room for watches, all connections together.
     room: Arc<Semaphore>,
+    /// Bytes of answers that wait to be taken, on all connections together.
+    answers: Arc<AtomicUsize>,
     v2: Arc<v2::Shared>,
     gateway: Arc<gateway::Shared>,
 }
@@ -85,6 +87,7 @@ impl Door {
             visit: None,
             identity: Arc::new(identity),
             room: Arc::new(Semaphore::new(limits::WATCHES_MAX)),
+            answers: Arc::default(),
             v2: Arc::new(v2::Shared::new()),
             gateway: Arc::new(gateway::Shared::new()),
         }

@@ -24,7 +24,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, timeout},
 };
 
-use super::{Desk, gathered::Gathered, message, routed, stream, unary};
+use super::{Desk, answers::Answers, gathered::Gathered, message, routed, stream, unary};
 use crate::etcd::{
     Door,
     limits::{
@@ -61,6 +61,7 @@ async fn drive<T>(
     let mut beat = Beat::new(connection.ping_pong());
     let mut calls = FuturesUnordered::new();
     let mut others = JoinSet::new();
+    let answers = Arc::new(Answers::default());
     io.gather();
     poll_fn(move |context| {
         loop {
@@ -70,7 +71,9 @@ async fn drive<T>(
                 // An error is the end of the connection; its client has been told, or is gone.
                 let Some(Ok((request, respond))) = accepted else { return Poll::Ready(()) };
                 match way(&request, &*desk) {
-                    Way::Short(kind, door) => calls.push(Either::Left(unary::answer(kind, door, request, respond))),
+                    Way::Short(kind, door) => {
+                        calls.push(Either::Left(unary::answer(kind, door, answers.clone(), request, respond)))
+                    }
                     // In a box, so that it takes up no room in the calls that are short.
                     Way::Watch(door) => calls.push(Either::Right(Box::pin(stream::watch(door, request, respond)))),
                     Way::Routed => drop(others.spawn(route(desk.routes(request.headers()), &about, request, respond))),

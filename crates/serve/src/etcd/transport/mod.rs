@@ -10,9 +10,11 @@
 //! A put cost the server 22 µs of processor before and 13 µs since.
 //!
 //! **Guarantees.** What a peer can hold is bounded by [`limits`](super::limits): connections, the time to say the first
-//! word, calls on a connection, bytes of headers, of a message, and of what waits to be read or sent. A connection that is
+//! word, calls on a connection, bytes of headers, of a message, of answers ([`answers`]), and of what waits to be read or
+//! sent. A connection that is
 //! gone is found by a ping.
 
+mod answers;
 mod begun;
 mod gathered;
 mod http2;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::{
+    answers::{self, Answers},
     message::{Messages, decoded, encode},
     routed::data_of,
 };
@@ -41,40 +42,64 @@ impl Kind {
 }
 
 /// Does a call and answers it.
-pub(super) async fn answer(kind: Kind, door: Arc<Door>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+pub(super) async fn answer(
+    kind: Kind,
+    door: Arc<Door>,
+    answers: Arc<Answers>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
     let (parts, body) = request.into_parts();
     let done = match time(&parts.headers) {
-        None => call(kind, door, body).await,
+        None => call(kind, door, answers, body).await,
         Some(time) => {
             let late = |_| Err(Status::deadline_exceeded("Timeout expired"));
-            timeout(time, call(kind, door, body)).await.unwrap_or_else(late)
+            timeout(time, call(kind, door, answers, body)).await.unwrap_or_else(late)
         }
     };
     // Who does not take the answer does not need it.
     let _ = send(done, respond).await;
 }
 
-async fn call(kind: Kind, door: Arc<Door>, body: RecvStream) -> Result<Bytes, Status> {
+async fn call(kind: Kind, door: Arc<Door>, answers: Arc<Answers>, body: RecvStream) -> Result<Bytes, Status> {
     let message = Messages::new(body).only().await?;
-    match kind {
-        Kind::Put => encoded(door.put(asked(message)?).await),
-        Kind::DeleteRange => encoded(door.delete_range(asked(message)?).await),
+    let all = door.answers.clone();
+    let room;
+    let answer = match kind {
+        Kind::Put => {
+            let request: tonic::Request<pb::PutRequest> = asked(message)?;
+            room = answers.room(answers::of_put(request.get_ref()), &all).await?;
+            encoded(door.put(request).await)
+        }
+        Kind::DeleteRange => {
+            let request: tonic::Request<pb::DeleteRangeRequest> = asked(message)?;
+            room = answers.room(answers::of_delete(request.get_ref()), &all).await?;
+            encoded(door.delete_range(request).await)
+        }
         Kind::Range => {
             let request: tonic::Request<pb::RangeRequest> = asked(message)?;
+            room = answers.room(answers::of_range(request.get_ref()), &all).await?;
             if request.get_ref().range_end.is_empty() {
-                return encoded(door.range(request).await);
+                encoded(door.range(request).await)
+            } else {
+                apart(async move { encoded(door.range(request).await) }).await
             }
-            apart(async move { encoded(door.range(request).await) }).await
         }
         Kind::Txn => {
             txn::check(&message)?;
             let request: tonic::Request<pb::TxnRequest> = asked(message)?;
+            room = answers.room(answers::of_txn(request.get_ref()), &all).await?;
             if request.get_ref().success.len().max(request.get_ref().failure.len()) <= SMALL_TXN {
-                return encoded(door.txn(request).await);
+                encoded(door.txn(request).await)
+            } else {
+                apart(async move { encoded(door.txn(request).await) }).await
             }
-            apart(async move { encoded(door.txn(request).await) }).await
         }
-    }
+    }?;
+    Ok(match room {
+        Some(room) => room.hold(answer),
+        None => answer,
+    })
 }
 
 /// Operations of a transaction that is no burden to the others of its connection.
