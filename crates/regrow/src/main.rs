@@ -6,7 +6,6 @@ mod client;
 mod config;
 mod exit;
 mod keys;
-mod pages;
 mod progress;
 mod reach;
 mod runtime;

@@ -62,7 +62,7 @@ fn near(door: &str) -> String {
 /// What a store refused, as a command ends with it.
 pub(crate) fn failed(error: Error) -> Failure {
     let code = match &error {
-        Error::Unavailable { .. } | Error::Closed => Code::Unreachable,
+        Error::Unavailable { .. } | Error::Closed | Error::Fenced => Code::Unreachable,
         Error::Compacted { .. } | Error::FutureRevision { .. } | Error::LeaseNotFound(_) | Error::KeyNotFound => {
             Code::NotFound
         }

@@ -127,6 +127,9 @@ pub enum Error {
         /// What was tried and what came back.
         reason: String,
     },
+    /// The store is being moved to another place, and takes no writes for the moment. Nothing was done.
+    #[error("the store is being moved: writes wait until it is in its new place")]
+    Fenced,
     /// Not an endpoint of a store elsewhere; caller's fault.
     #[error("`{url}` is not an endpoint of a store: {why}")]
     Endpoint {
@@ -163,7 +166,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Error::NoSpace | Error::Unavailable { .. } | Error::TooManyWatches { .. } | Error::TooManySnapshots { .. }
+            Error::NoSpace
+                | Error::Fenced
+                | Error::Unavailable { .. }
+                | Error::TooManyWatches { .. }
+                | Error::TooManySnapshots { .. }
         )
     }
 

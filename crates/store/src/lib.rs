@@ -26,7 +26,9 @@ mod error;
 mod key;
 mod lease;
 pub mod limits;
+mod pages;
 pub mod proto;
+pub mod relocate;
 mod remote;
 mod request;
 mod snapshot;
@@ -44,6 +46,7 @@ pub use lease::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRevokeResponse, LeaseTimeToLiveRequest,
     LeaseTimeToLiveResponse, LeasesResponse,
 };
+pub use pages::Pages;
 pub use remote::{Member, MemberStatus, Remote, RemoteOptions, Secret, tls};
 pub use request::{
     CompactRequest, CompactResponse, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, KeyValue,

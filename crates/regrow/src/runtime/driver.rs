@@ -72,12 +72,19 @@ impl Driver {
     }
 
     /// Feeds the loop with the store's changes and what is seen in the world.
-    pub(super) fn follow(&self, overlay: Overlay, watch: Watch, mut seen: mpsc::Receiver<Observation>) {
+    pub(super) fn follow(
+        &self,
+        overlay: Overlay,
+        watch: Watch,
+        mut seen: mpsc::Receiver<Observation>,
+        moved: tokio::sync::watch::Receiver<u64>,
+    ) {
         let follower = Follower {
             shelf: self.shelf.clone(),
             overlay,
             inbox: self.inbox.clone(),
             prefixes: self.prefixes.subscribe(),
+            moved,
             node: self.reconciler.node().clone(),
             next: Revision(self.reconciler.view().revision.0 + 1),
         };

@@ -25,6 +25,8 @@ pub(super) struct Follower {
     /// Prefixes of the users' own keys that are wanted.
     pub(super) prefixes: watch::Receiver<Vec<String>>,
     pub(super) node: Name,
+    /// Told when the store has gone to another place, with other revisions.
+    pub(super) moved: watch::Receiver<u64>,
     /// The first revision that was not told.
     pub(super) next: Revision,
 }
@@ -35,7 +37,16 @@ struct Over;
 impl Follower {
     pub(super) async fn run(mut self, mut watch: Watch) {
         loop {
-            let told = match watch.next().await {
+            let item = tokio::select! {
+                biased;
+                Ok(()) = self.moved.changed() => {
+                    // The view's revisions are the old place's: what is compared with them would never hold again.
+                    let gone = Error::Compacted { requested: regrow_store::Revision(self.next.0), compacted: regrow_store::Revision(self.next.0) };
+                    Some(Err(gone))
+                }
+                item = watch.next() => item,
+            };
+            let told = match item {
                 Some(Ok(item)) => {
                     let (changes, revision) = shelf::changes(item, &self.prefixes.borrow());
                     self.next = Revision(revision.0 + 1);
@@ -76,7 +87,7 @@ impl Follower {
                     self.shelf.resume(self.next).await
                 }
                 Error::Compacted { .. } => {
-                    tracing::warn!("what happened while the store was away is compacted: everything is read anew");
+                    tracing::warn!("the store has other revisions than were told: everything is read anew");
                     self.reload().await?
                 }
                 error => {

@@ -16,6 +16,7 @@ mod locksmith;
 mod logging;
 mod logs;
 mod peers;
+mod place;
 mod revocation;
 mod shelf;
 mod stage;
@@ -23,6 +24,7 @@ mod tenure;
 
 pub(crate) use agent::Handle;
 pub(crate) use clock::{now, text as clock_text};
+pub(crate) use place::SOCKET as STORE_SOCKET;
 
 use access::{Access, Journal};
 
@@ -34,10 +36,9 @@ use regrow_control::reconcile::{Input, Reconciler};
 use regrow_effects::{ShimCommand, World};
 use regrow_model::observed::Node;
 use regrow_serve::membership::Membership;
-use regrow_store::{Engine, Options, Store};
+use regrow_store::Store;
 use shelf::{Lease, Shelf};
 use stage::Overlay;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tenure::{Tenure, TenureError};
@@ -84,10 +85,11 @@ pub(crate) enum Ending {
 
 impl Runtime {
     /// Starts an agent: opens its data folder, finds what still runs, binds its doors.
-    pub(crate) async fn start(settings: Settings) -> Result<Runtime, Failure> {
+    pub(crate) async fn start(mut settings: Settings) -> Result<Runtime, Failure> {
         logging::start(settings.node.clone());
         let data = folder::open(&settings.data)?;
-        let (store, ops_max) = store(&data, &settings)?;
+        let (switch, hosted) = place::find(&data, &mut settings).await?;
+        let store: Arc<dyn Store> = Arc::new(switch.clone());
         let folder = folder::claim(&data)?;
         let (seen_sender, seen) = mpsc::channel(SEEN);
         let shim = ShimCommand { program: OWN_PROGRAM.into(), arguments: vec!["shim".into()] };
@@ -111,9 +113,10 @@ impl Runtime {
         let lease = Lease::default();
         let node = settings.node.clone();
         let mut tenure = Tenure::new(store.clone(), node.clone(), folder.id(), record.clone(), lease.clone());
-        let lead = place(&mut tenure, settings.store.is_none()).await?;
+        let (moved, led) = (switch.changes(), switch.changes());
+        let lead = take_place(&mut tenure, settings.store.is_none()).await?;
         let mut reconciler = Reconciler::new(node.clone(), record.clone(), environment);
-        let shelf = Shelf::new(store.clone(), lease.clone(), &node, ops_max);
+        let shelf = Shelf::new(store.clone(), lease.clone(), &node, switch.clone());
         shelf.recover().await.map_err(unavailable)?;
         // Before the loop looks at it: an agent that starts is to run things again.
         shelf.end_halt().await.map_err(unavailable)?;
@@ -130,8 +133,9 @@ impl Runtime {
         let (inbox, messages) = mpsc::channel(INBOX);
         let handle = Handle::new(inbox.clone(), shelf.clone(), world.clone(), club.as_ref().map(gossip::Club::trail));
         let driver = Driver::new(reconciler, shelf, world, inbox.clone(), messages, known);
-        driver.follow(overlay, watch, seen);
-        tokio::spawn(tenure.keep(inbox.clone()));
+        driver.follow(overlay, watch, seen, moved);
+        tokio::spawn(tenure.keep(inbox.clone(), led));
+        hosted.open_socket(&settings.node, &mut keepers)?;
         if let Some(club) = &club {
             tokio::spawn(peers::follow(club.clone(), settings.member_prefix.clone(), inbox.clone()));
             tokio::spawn(peers::meet(club.clone(), handle.clone()));
@@ -196,20 +200,9 @@ impl Runtime {
     }
 }
 
-/// The store of the settings, and the operations that it takes in one transaction.
-fn store(data: &Path, settings: &Settings) -> Result<(Arc<dyn Store>, usize), Failure> {
-    if let Some(endpoints) = &settings.store {
-        let remote = settings.access.open(endpoints, "--store")?;
-        return Ok((Arc::new(remote), regrow_store::limits::TXN_OPS_MAX));
-    }
-    let engine = Engine::open(data.join("store"), Options { txn_ops_max: TXN_OPS_MAX, ..Options::default() })
-        .map_err(|error| opening(data, &error))?;
-    Ok((Arc::new(engine), TXN_OPS_MAX))
-}
-
 /// Takes the agent's place, as soon as the store is there. `hosted`: nobody else reaches the store yet, so whoever has the
 /// name there, as in one restored from a copy, can only have left it; its claim ends soon.
-async fn place(tenure: &mut Tenure, hosted: bool) -> Result<Option<regrow_model::Revision>, Failure> {
+async fn take_place(tenure: &mut Tenure, hosted: bool) -> Result<Option<regrow_model::Revision>, Failure> {
     let mut told = false;
     let mut claims = if hosted { CLAIM_LOOKS } else { 0 };
     loop {
@@ -238,20 +231,4 @@ async fn place(tenure: &mut Tenure, hosted: bool) -> Result<Option<regrow_model:
 fn unavailable(error: regrow_store::Error) -> Failure {
     let code = if error.is_retryable() { Code::Unreachable } else { Code::Failed };
     Failure::new(code, format!("the store does not take what an agent writes when it starts: {error}"))
-}
-
-fn opening(data: &Path, error: &regrow_store::Error) -> Failure {
-    let mut message = format!("cannot open the store in {}: {error}", data.display());
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    if let regrow_store::Error::Corrupt { .. } = error {
-        message.push_str(
-            "; nothing of the store is served. Check the disk; move the folder away, and restore a snapshot into a new one: \
-             regrow store restore --help",
-        );
-    }
-    Failure::new(Code::Failed, message)
 }

@@ -1,11 +1,12 @@
 //! The store as the reconciler uses it: load, watch, commit.
 
-use super::now;
 use super::stage::{self, Staged};
+use super::{TXN_OPS_MAX, now};
 use bytes::Bytes;
 use regrow_control::reconcile::{CommitError, StoreChange, Transaction};
 use regrow_model::key::{Change, LEADER, REMOVED, ROOT};
 use regrow_model::{Key, Name, Revision};
+use regrow_store::relocate::Switch;
 use regrow_store::{
     Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, EventKind, LeaseId, Op, PutRequest, RangeRequest,
     Store, TxnRequest, Watch, WatchItem, WatchRequest, prefix_end,
@@ -44,16 +45,16 @@ pub(super) struct Shelf {
     lease: Lease,
     /// What the ids of this agent's staged changes begin with.
     author: String,
-    /// Operations of one transaction of ours.
-    ops_max: usize,
+    /// Knows how many operations a transaction of ours may have where the store is now.
+    switch: Switch,
     staged: Arc<AtomicI64>,
 }
 
 impl Shelf {
-    /// `ops_max`: the operations that the store takes in one transaction.
-    pub(super) fn new(store: Arc<dyn Store>, lease: Lease, node: &Name, ops_max: usize) -> Shelf {
+    /// `switch`: the store itself, wherever it is.
+    pub(super) fn new(store: Arc<dyn Store>, lease: Lease, node: &Name, switch: Switch) -> Shelf {
         let staged = i64::try_from(now().0).unwrap_or(0);
-        Shelf { store, lease, author: format!("{node}/"), ops_max, staged: Arc::new(AtomicI64::new(staged)) }
+        Shelf { store, lease, author: format!("{node}/"), switch, staged: Arc::new(AtomicI64::new(staged)) }
     }
 
     /// Finishes what was decided and not done when an agent died.
@@ -109,7 +110,7 @@ impl Shelf {
         let size =
             |(key, value): &(String, Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len) + stage::OP_BYTES;
         let bytes: usize = changes.iter().map(size).sum();
-        let most = self.ops_max.saturating_sub(COMPARES_MAX);
+        let most = self.switch.txn_ops_max(TXN_OPS_MAX).saturating_sub(COMPARES_MAX);
         if changes.len() > most || transaction.expect.len() > most || bytes > stage::BYTES_MAX {
             return self.commit_staged(&transaction, changes).await;
         }

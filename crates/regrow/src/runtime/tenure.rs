@@ -91,7 +91,7 @@ impl Tenure {
     }
 
     /// Until the inbox is gone.
-    pub(super) async fn keep(mut self, inbox: mpsc::Sender<Message>) {
+    pub(super) async fn keep(mut self, inbox: mpsc::Sender<Message>, mut moved: tokio::sync::watch::Receiver<u64>) {
         let mut watch: Option<Watch> = None;
         let mut lost = false;
         loop {
@@ -102,6 +102,8 @@ impl Tenure {
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = inbox.closed() => return,
+                // The leader's record has another creation now.
+                Ok(()) = moved.changed() => {}
                 item = async { match &mut watch { Some(watch) => watch.next().await, None => std::future::pending().await } } => {
                     if !matches!(item, Some(Ok(_))) {
                         watch = None;

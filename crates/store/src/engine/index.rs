@@ -106,6 +106,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Whether a key exists, with what is not durable yet.
+    pub(crate) fn exists(&self, key: &[u8]) -> bool {
+        self.get(key).is_some_and(|history| !history.last.is_deletion())
+    }
+
     pub(crate) fn get(&self, key: &[u8]) -> Option<&History> {
         self.keys.get(key)
     }

@@ -161,6 +161,12 @@ impl Engine {
         lease.map(|lease| get(lease, lease.expires - now)).ok_or(Error::LeaseNotFound(id))
     }
 
+    /// Whether the key of [`Options::fence`] exists. Whoever has read something and then finds this false has read it before
+    /// there was a fence.
+    pub fn is_fenced(&self) -> bool {
+        self.0.shared.fenced.load(Ordering::Acquire)
+    }
+
     fn revision(&self) -> Revision {
         Revision(self.0.shared.revision())
     }

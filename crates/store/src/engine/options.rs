@@ -22,6 +22,9 @@ pub struct Options {
     /// Operations in one list of a transaction, as etcd's `--max-txn-ops`; default [`limits::TXN_OPS_MAX`]. A door that
     /// lends its caller a larger one checks with [`crate::check_txn`] what its own clients send.
     pub txn_ops_max: usize,
+    /// While this key exists, no key changes but those beside it, which begin as it does up to its last `/`, and no lease
+    /// is granted or revoked: `Fenced`. Leases end all the same. Default: none.
+    pub fence: Option<&'static str>,
     /// The time that leases live by; default: the machine's.
     pub clock: Arc<dyn Clock>,
 }
@@ -34,6 +37,7 @@ impl Default for Options {
             segment_bytes: limits::SEGMENT_BYTES,
             inline_bytes_max: limits::INLINE_BYTES_MAX,
             txn_ops_max: limits::TXN_OPS_MAX,
+            fence: None,
             clock: Arc::new(SystemClock::default()),
         }
     }

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) pruned: watch::Sender<i64>,
     pub(crate) housekeeping: Arc<Signal>,
     pub(crate) full: AtomicBool,
+    /// The fence's key exists, as far as it is durable.
+    pub(crate) fenced: AtomicBool,
     pub(crate) lease_bytes: AtomicU64,
     pub(crate) closed: AtomicBool,
     /// Held by the writer from the first change of a batch until it is durable or undone; taken before all others.
@@ -53,9 +55,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(options: Options, disk: Arc<dyn Disk>, state: State) -> Self {
+        let fenced = options.fence.is_some_and(|key| state.index.exists(key.as_bytes()));
         Self {
             options,
             disk,
+            fenced: AtomicBool::new(fenced),
             lease_bytes: AtomicU64::new(state.leases.bytes()),
             index: RwLock::new(state.index),
             leases: Mutex::new(state.leases),

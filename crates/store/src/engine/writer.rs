@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{
     eval::{Change, Evaluation},
     frame::{self, HEAD},
+    index::Key,
     leases::Lease,
     log::{Log, random},
     options::AutoCompaction,
@@ -89,6 +90,8 @@ pub(crate) struct Writer {
     /// The same for compaction.
     compacted: i64,
     frame: Vec<u8>,
+    /// The fence's key exists, with what is being written.
+    fenced: bool,
     staged: Vec<Staged>,
     answers: Vec<Answer>,
     /// The log has been written to since it was sealed.
@@ -106,6 +109,7 @@ impl Writer {
             revision: shared.revision(),
             compacted: shared.compacted(),
             next_progress: shared.options.clock.now() + PROGRESS_INTERVAL,
+            fenced: shared.fenced.load(Ordering::Relaxed),
             shared,
             log,
             commands,
@@ -188,7 +192,7 @@ impl Writer {
                 self.answer(reply, result);
             }
             Command::Revoke(id, reply) => {
-                let result = self.revoke(id.0);
+                let result = if self.holds(id.0) { Err(Error::Fenced) } else { self.revoke(id.0) };
                 self.answer(reply, result.map(|()| Revision(self.revision)));
             }
             Command::Compact(revision, reply) => {
@@ -224,6 +228,10 @@ impl Writer {
         let shared = self.shared.clone();
         let mut evaluation = Evaluation::new(&shared, self.revision);
         match evaluation.run(op) {
+            Ok(_) if self.fenced && !evaluation.changes.iter().all(|change| self.is_beside(&change.key)) => {
+                Evaluation::undo(&shared, evaluation.changes);
+                Err(Error::Fenced)
+            }
             Ok(response) => {
                 self.stage(evaluation.changes, None, shrinks)?;
                 Ok(response)
@@ -233,6 +241,13 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a key may change while there is a fence.
+    fn is_beside(&self, key: &[u8]) -> bool {
+        let fence = self.shared.options.fence.unwrap_or_default();
+        let beside = &fence[..fence.rfind('/').map_or(0, |slash| slash + 1)];
+        !beside.is_empty() && key.starts_with(beside.as_bytes())
     }
 
     fn quota(&self, bytes: u64) -> Result<()> {
@@ -266,6 +281,10 @@ impl Writer {
             Evaluation::undo(&self.shared, changes);
             return Err(error);
         }
+        if let Some(fence) = self.shared.options.fence {
+            let change = changes.iter().rfind(|change| *change.key == *fence.as_bytes());
+            self.fenced = change.map_or(self.fenced, |change| change.event.kind == EventKind::Put);
+        }
         if !changes.is_empty() {
             self.revision += 1;
             self.staged.push(Staged::Changes { changes, values });
@@ -274,6 +293,9 @@ impl Writer {
     }
 
     fn grant(&mut self, request: LeaseGrantRequest) -> Result<(LeaseId, i64, Revision)> {
+        if self.fenced {
+            return Err(Error::Fenced);
+        }
         if request.ttl > LEASE_TTL_SECONDS_MAX {
             return Err(Error::LeaseTtlTooLarge { ttl: request.ttl, max: LEASE_TTL_SECONDS_MAX });
         }
@@ -316,6 +338,13 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a fence keeps a lease from being revoked: one that has nothing to do with the fence.
+    fn holds(&self, id: i64) -> bool {
+        let leases = lock(&self.shared.leases);
+        let own = |key: &Key| self.is_beside(key);
+        self.fenced && leases.all.get(&id).is_some_and(|lease| lease.keys.is_empty() || !lease.keys.iter().all(own))
     }
 
     fn compact(&mut self, rev: i64) -> Result<()> {
@@ -436,6 +465,8 @@ impl Writer {
             self.shared.compacted.store(self.compacted, Ordering::Release);
             self.shared.housekeeping.wake();
         }
+        // Before the revision: who sees a decision finds the fence.
+        self.shared.fenced.store(self.fenced, Ordering::Release);
         let watchers = lock(&self.shared.watchers);
         self.shared.revision.store(self.revision, Ordering::Release);
         watchers.publish(&events);
@@ -451,6 +482,7 @@ impl Writer {
         }
         self.revision = self.shared.revision();
         self.compacted = self.shared.compacted();
+        self.fenced = self.shared.fenced.load(Ordering::Relaxed);
     }
 
     /// Nothing came for a while.

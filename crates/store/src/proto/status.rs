@@ -26,6 +26,8 @@ const TOO_MANY_REQUESTS: &str = "etcdserver: too many requests";
 const STOPPED: &str = "etcdserver: server stopped";
 const UNHEALTHY: &str = "etcdserver: unhealthy cluster";
 const CORRUPT: &str = "etcdserver: corrupt cluster";
+/// Not etcd's: it has no such state.
+const FENCED: &str = "regrow: the store is being moved, try again";
 const DENIED: &str = "etcdserver: permission denied";
 /// For want of credentials. etcd's clients do not ask again after this one.
 const USER_EMPTY: &str = "etcdserver: user name is empty";
@@ -59,6 +61,7 @@ pub fn status(error: &Error) -> Status {
         Error::NoSpace => (Code::ResourceExhausted, NO_SPACE),
         Error::TooManyWatches { .. } | Error::TooManySnapshots { .. } => (Code::ResourceExhausted, TOO_MANY_REQUESTS),
         Error::Corrupt { .. } => (Code::DataLoss, CORRUPT),
+        Error::Fenced => (Code::Unavailable, FENCED),
         Error::Closed | Error::Locked { .. } => (Code::Unavailable, STOPPED),
         Error::Disk { .. } | Error::Unavailable { .. } | Error::Endpoint { .. } => (Code::Unavailable, UNHEALTHY),
     };
@@ -109,6 +112,7 @@ pub fn error(status: &Status, asked: Asked) -> Error {
         LEASE_NOT_FOUND => Error::LeaseNotFound(asked.lease),
         LEASE_EXISTS => Error::LeaseExists(asked.lease),
         NO_SPACE => Error::NoSpace,
+        FENCED => Error::Fenced,
         DENIED => {
             let otherwise = "the store does not allow this with the credentials given";
             Error::Denied { reason: reason(status, otherwise) }
@@ -143,6 +147,7 @@ mod tests {
             Error::LeaseNotFound(LeaseId(9)),
             Error::LeaseExists(LeaseId(9)),
             Error::NoSpace,
+            Error::Fenced,
             Error::Denied { reason: "token/a may not read /b".to_owned() },
             Error::Anonymous { reason: "credentials are needed to read /b".to_owned() },
             Error::Unauthenticated { reason: "the token has expired".to_owned() },

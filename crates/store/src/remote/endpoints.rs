@@ -19,6 +19,7 @@ use tonic::{
 
 use super::{
     RemoteOptions,
+    socket::Socket,
     tls::{Connector, Tls},
 };
 use crate::{
@@ -92,6 +93,11 @@ impl Endpoints {
         self.all.len()
     }
 
+    /// The cluster of the first answer; 0 before.
+    pub(super) fn cluster(&self) -> u64 {
+        self.cluster.get().copied().unwrap_or(0)
+    }
+
     /// How they are spoken to.
     pub(super) fn options(&self) -> &RemoteOptions {
         &self.options
@@ -163,6 +169,11 @@ impl Endpoints {
 
 fn endpoint(url: &str, options: &RemoteOptions) -> Result<(String, Way)> {
     let refuse = |why: String| Error::Endpoint { url: url.to_owned(), why };
+    if let Some(path) = url.strip_prefix("unix:") {
+        let endpoint = Endpoint::from_static("http://localhost").connect_timeout(CONNECT_TIMEOUT);
+        let channel = endpoint.connect_with_connector_lazy(Socket(path.into()));
+        return Ok((url.to_owned(), InterceptedService::new(channel, Bearer(None))));
+    }
     let secure = url.starts_with("https://");
     if !secure && !url.starts_with("http://") {
         return Err(refuse("it is not http://HOST:PORT or https://HOST:PORT".to_owned()));

@@ -19,6 +19,7 @@ mod endpoints;
 mod leases;
 mod secret;
 mod snapshot;
+mod socket;
 mod survey;
 pub mod tls;
 mod watch;
@@ -79,6 +80,15 @@ impl Remote {
         options: &RemoteOptions,
     ) -> Result<Self> {
         Ok(Self(Arc::new(Endpoints::new(endpoints, options)?)))
+    }
+
+    /// The id of the store's cluster: two stores with the same are one, unless one stands before the other.
+    ///
+    /// # Errors
+    /// `Unavailable`, and those of who may ask.
+    pub async fn cluster(&self) -> Result<u64> {
+        self.now().await?;
+        Ok(self.0.cluster())
     }
 
     /// Where the store is, linearizable; the member asked is that far itself afterwards.

@@ -2,11 +2,11 @@
 
 use super::show;
 use crate::exit::{Code, Failure, print};
-use crate::pages::Pages;
 use crate::reach::{Reach, failed};
 use crate::runtime::clock_text;
 use clap::Args;
 use regrow_model::Time;
+use regrow_store::Pages;
 use regrow_store::{Error, Event, EventKind, KeyValue, RangeRequest, Remote, Revision, Store, WatchItem, WatchRequest};
 use serde_json::{Map, Value};
 use std::cmp::Ordering;

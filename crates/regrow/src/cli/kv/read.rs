@@ -2,9 +2,9 @@
 
 use super::show;
 use crate::exit::{Code, Failure, print, print_bytes, print_json};
-use crate::pages::Pages;
 use crate::reach::{Reach, failed};
 use clap::Args;
+use regrow_store::Pages;
 use regrow_store::{KeyValue, RangeRequest, Remote, Revision, Store, WatchItem, WatchRequest};
 use serde_json::{Map, Value};
 

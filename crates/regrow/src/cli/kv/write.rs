@@ -2,9 +2,9 @@
 
 use super::show;
 use crate::exit::{Code, Failure, print, print_json, say};
-use crate::pages::Pages;
 use crate::reach::{Reach, failed};
 use clap::Args;
+use regrow_store::Pages;
 use regrow_store::{
     Compare, CompareOp, CompareTarget, DeleteRangeRequest, KeyValue, LeaseId, Op, PutRequest, RangeRequest, Remote,
     Revision, Store, TxnRequest, limits,

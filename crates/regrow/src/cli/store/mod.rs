@@ -1,6 +1,7 @@
 //! `regrow store`: the store as a whole.
 
 mod compact;
+mod relocate;
 mod restore;
 mod snapshot;
 mod status;
@@ -9,7 +10,7 @@ use super::Target;
 use crate::exit::Failure;
 use clap::{Args, Subcommand};
 
-/// Show, copy and compact the store
+/// Show, copy, compact and move the store
 #[derive(Args)]
 pub(super) struct Store {
     #[command(subcommand)]
@@ -22,6 +23,7 @@ enum Verb {
     Snapshot(snapshot::Snapshot),
     Restore(restore::Restore),
     Compact(compact::Compact),
+    Move(relocate::Move),
 }
 
 impl Store {
@@ -31,6 +33,7 @@ impl Store {
             Verb::Status(verb) => verb.run(&verb.reach.open(data)?).await,
             Verb::Snapshot(verb) => verb.run(&verb.reach.open(data)?).await,
             Verb::Restore(verb) => verb.run(target).await,
+            Verb::Move(verb) => verb.run(&verb.reach.open(data)?, data).await,
             Verb::Compact(verb) => verb.run(&verb.reach.open(data)?).await,
         }
     }

@@ -4,9 +4,9 @@
 //! as the store is back.
 
 use super::record;
-use crate::pages::Pages;
 use regrow_model::access::TOKENS;
 use regrow_serve::access::Guard;
+use regrow_store::Pages;
 use regrow_store::{Error, EventKind, Revision, Store, Watch, WatchItem, WatchRequest};
 use std::sync::Arc;
 use std::time::Duration;

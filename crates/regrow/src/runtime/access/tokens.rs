@@ -1,7 +1,6 @@
 //! Tokens, in the store.
 
 use super::{Journal, record};
-use crate::pages::Pages;
 use crate::runtime::now;
 use regrow_model::access::{Revoked, Seal, TOKENS, Token};
 use regrow_model::limits::{TOKEN_NOTE_BYTES_MAX, TOKEN_PREFIX_BYTES_MAX, TOKEN_PREFIXES_MAX, TOKENS_MAX};
@@ -9,6 +8,7 @@ use regrow_model::{Name, Time};
 use regrow_serve::access::{Guard, tokens::Registry};
 use regrow_serve::wire::{AuditQuery, Made, TokenLine, TokenState, Wish};
 use regrow_serve::{AgentError, BoxFuture, Lines};
+use regrow_store::Pages;
 use regrow_store::{
     Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, Op, PutRequest, RangeRequest, Revision, Store,
     TxnRequest,

@@ -1,8 +1,10 @@
 //! All keys of a range at one revision, a bounded number at a time.
 
-use bytes::Bytes;
-use regrow_store::{KeyValue, RangeRequest, Result, Revision, Store};
 use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::{KeyValue, RangeRequest, Result, Revision, Store};
 
 /// Keys asked for at once. With values of 1.5 MiB, the largest there are, 96 MiB.
 const KEYS_MAX: i64 = 64;
@@ -14,7 +16,7 @@ const KEYS_SMALL_MAX: i64 = 2_048;
 const BYTES_WANTED: usize = 4 << 20;
 
 /// The keys of a range at one revision, in their order.
-pub(crate) struct Pages<'a> {
+pub struct Pages<'a> {
     store: &'a dyn Store,
     request: RangeRequest,
     page: VecDeque<KeyValue>,
@@ -23,23 +25,26 @@ pub(crate) struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     /// The keys with a prefix, at a revision; 0 is that of the first look.
-    pub(crate) fn of(store: &'a dyn Store, prefix: impl Into<Bytes>, revision: Revision) -> Pages<'a> {
+    pub fn of(store: &'a dyn Store, prefix: impl Into<Bytes>, revision: Revision) -> Pages<'a> {
         Pages::over(store, RangeRequest { revision, ..RangeRequest::prefix(prefix) })
     }
 
     /// The keys of any range. Its limit and order are not asked for.
-    pub(crate) fn over(store: &'a dyn Store, request: RangeRequest) -> Pages<'a> {
+    pub fn over(store: &'a dyn Store, request: RangeRequest) -> Pages<'a> {
         let request = RangeRequest { limit: KEYS_MAX, ..request };
         Pages { store, request, page: VecDeque::new(), more: true }
     }
 
     /// The revision that all of them are of; known when the first has been asked for.
-    pub(crate) fn revision(&self) -> Revision {
+    pub fn revision(&self) -> Revision {
         self.request.revision
     }
 
     /// The next key.
-    pub(crate) async fn next(&mut self) -> Result<Option<KeyValue>> {
+    ///
+    /// # Errors
+    /// Those of a range; what comes behind it is not known.
+    pub async fn next(&mut self) -> Result<Option<KeyValue>> {
         if self.page.is_empty() && self.more {
             let answer = self.store.range(self.request.clone()).await?;
             self.more = answer.more;
