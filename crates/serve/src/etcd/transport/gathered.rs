@@ -18,6 +18,9 @@ const HELD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of memory kept for the next time.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
 
+/// How often more is looked for before what is held is sent. A look takes a few microseconds.
+const LOOKS_MAX: usize = 32;
+
 /// A handle of the connection. HTTP/2 has one, and who serves it has one.
 pub(super) struct Gathered<T>(Arc<Mutex<State<T>>>);
 
@@ -28,6 +31,9 @@ struct State<T> {
     written: usize,
     /// Bytes are sent when asked for by [`Gathered::poll_send`], not by each flush.
     gathers: bool,
+    /// Of what is held: how much was there at the last look, and how often somebody has looked.
+    seen: usize,
+    looks: usize,
 }
 
 impl<T> Clone for Gathered<T> {
@@ -39,11 +45,20 @@ impl<T> Clone for Gathered<T> {
 impl<T> Gathered<T> {
     /// Until [`Gathered::gather`] a flush sends.
     pub(super) fn new(io: T) -> Self {
-        Self(Arc::new(Mutex::new(State { io, held: Vec::new(), written: 0, gathers: false })))
+        Self(Arc::new(Mutex::new(State { io, held: Vec::new(), written: 0, gathers: false, seen: 0, looks: 0 })))
     }
 
     pub(super) fn gather(&self) {
         self.lock().gathers = true;
+    }
+
+    /// Whether it is worth to look for more before what is held is sent: there is some, there was less the last time, and
+    /// neither is it much nor has it been held for long.
+    pub(super) fn grows(&self) -> bool {
+        let mut state = self.lock();
+        let grows = state.held.len() > state.seen && state.held.len() < KEPT_BYTES_MAX && state.looks < LOOKS_MAX;
+        (state.seen, state.looks) = if grows { (state.held.len(), state.looks + 1) } else { (0, 0) };
+        grows
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {

@@ -95,8 +95,13 @@ async fn drive<T>(
             }
             // Answers have been given to the connection: it is looked after once more, to send all in one write.
             if !done {
-                // Where it failed the connection finds out.
-                let _ = io.poll_send(context);
+                if io.grows() {
+                    // The watchers of one event are woken one after the other: others have their turn, then we look again.
+                    context.waker().wake_by_ref();
+                } else {
+                    // Where it failed the connection finds out.
+                    let _ = io.poll_send(context);
+                }
                 return Poll::Pending;
             }
         }
