@@ -100,8 +100,8 @@ impl Members {
 
     /// All that are dead or have left, in no order that means anything.
     pub(crate) fn gone(&self) -> impl Iterator<Item = &Record> {
-        let any = self.living < self.len();
-        self.records.iter().filter(move |record| any && !record.is_living())
+        let gone = self.len() - self.living;
+        self.records.iter().filter(|record| !record.is_living()).take(gone)
     }
 
     pub(crate) fn suspicion(&self, id: u32) -> Option<&Suspicion> {
@@ -276,6 +276,9 @@ impl Members {
 
     /// The next member to probe. `None` when nobody else lives.
     pub(crate) fn next_to_probe(&mut self, config: &Config, now: Time, rng: &mut Rng) -> Option<Name> {
+        if self.ring.is_empty() {
+            return None;
+        }
         for _ in 0..2 {
             while let Some(id) = self.ring.get(self.at) {
                 self.at += 1;
