@@ -110,6 +110,9 @@ fn percentile(sorted: &[Duration], share: f64) -> f64 {
     sorted.get(((sorted.len() - 1) as f64 * share) as usize).map_or(f64::NAN, Duration::as_secs_f64)
 }
 
+/// Shares of the deaths whose time is told.
+const SHARES: [f64; 5] = [0.1, 0.5, 0.9, 0.99, 1.0];
+
 /// Time until the last of so many nodes knows of a death, one death at a time: whether of a process, and the share of
 /// the deaths that is known by each time.
 fn deaths(counts: &[usize]) -> Vec<(bool, Curve)> {
@@ -120,18 +123,14 @@ fn deaths(counts: &[usize]) -> Vec<(bool, Curve)> {
         for (at, count) in counts.iter().enumerate() {
             for (death, process) in [("SIGKILL", true), ("power-off", false)] {
                 let times = death_times(*count, process, change);
-                let [p10, p50, p90, p99, most] = [0.1, 0.5, 0.9, 0.99, 1.0].map(|share| percentile(&times, share));
+                let points = SHARES.map(|share| (percentile(&times, share), share));
+                let [p10, p50, p90, p99, most] = points.map(|(time, _)| time);
                 println!(
                     "| {name} | {death} | {count} | {} | {p10:.2} | {p50:.2} | {p90:.2} | {p99:.2} | {most:.2} |",
                     times.len()
                 );
-                let share = |at: usize| at as f64 / times.len() as f64;
-                let steps = times.iter().enumerate().flat_map(|(at, time)| {
-                    let time = time.as_secs_f64();
-                    [(time, share(at)), (time, share(at + 1))]
-                });
                 let name = format!("{name}, {count} nodes");
-                let curve = Curve { name, colour, dashed: at > 0, marked: false, points: steps.collect() };
+                let curve = Curve { name, colour, dashed: at > 0, points: points.to_vec() };
                 curves.push((process, curve));
             }
         }
@@ -198,7 +197,7 @@ fn alarms(count: usize) -> Vec<Curve> {
             failures.push((f64::from(loss), failed));
         }
         for (what, dashed, points) in [("suspicions", true, suspicions), ("failures", false, failures)] {
-            curves.push(Curve { name: format!("{what}, {name}"), colour, dashed, marked: true, points });
+            curves.push(Curve { name: format!("{what}, {name}"), colour, dashed, points });
         }
     }
     curves
@@ -243,7 +242,7 @@ fn bytes(counts: &[usize]) -> Vec<Curve> {
             println!("| {name} | {count} | {packets:.1} | {datagrams:.0} | {states:.0} | {total:.0} |");
             points.push((*count as f64, total));
         }
-        curves.push(Curve { name: name.to_owned(), colour, dashed: false, marked: true, points });
+        curves.push(Curve { name: name.to_owned(), colour, dashed: false, points });
     }
     curves
 }

@@ -7,7 +7,7 @@ const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 380.0;
 /// Room for labels.
 const LEFT: f64 = 76.0;
-const RIGHT: f64 = 20.0;
+const RIGHT: f64 = 32.0;
 const TOP: f64 = 68.0;
 const BOTTOM: f64 = 56.0;
 
@@ -33,8 +33,6 @@ pub(crate) struct Curve {
     pub(crate) name: String,
     pub(crate) colour: &'static str,
     pub(crate) dashed: bool,
-    /// Whether each point is marked.
-    pub(crate) marked: bool,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
@@ -89,7 +87,7 @@ fn draw(panel: &Panel) -> String {
         let (colour, dashes) = (curve.colour, if curve.dashed { " stroke-dasharray=\"6 4\"" } else { "" });
         let style = format!("fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}");
         let _ = writeln!(out, "<polyline points=\"{}\" {style}/>", points.join(" "));
-        for (a, b) in curve.points.iter().filter(|_| curve.marked) {
+        for (a, b) in &curve.points {
             let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{colour}\"/>", x(*a), y(*b));
         }
         let (column, line) = (LEFT + (at % 2) as f64 * 210.0, 36.0 + (at / 2) as f64 * 17.0);
