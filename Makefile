@@ -31,11 +31,14 @@ test: install-test lint
 	$(CARGO) build --locked -p regrow
 	$(CARGO) nextest run --workspace --locked
 
+# Ten thousand simulated machines: huge pages and small blocks kept at hand save a quarter of the time.
+BIG := GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.tcache_max=4096:glibc.malloc.tcache_count=60000
+
 # Tests that are heavy have two sizes: a bounded one in `make test`, and this one.
 soak: install-test
 	$(CARGO) build --locked -p regrow
 	REGROW_FULL=1 $(CARGO) nextest run --locked --profile soak $(or $(ONLY),--workspace --exclude regrow-gossip)
-	$(if $(ONLY),,REGROW_FULL=1 $(CARGO) nextest run --release --locked --profile soak -j1 -p regrow-gossip)
+	$(if $(ONLY),,REGROW_FULL=1 $(BIG) $(CARGO) nextest run --release --locked --profile soak -j1 -p regrow-gossip)
 
 sim:
 	SEEDS=$${SEEDS:-100000} $(CARGO) nextest run --release --locked -p regrow-sim
