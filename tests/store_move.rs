@@ -119,7 +119,10 @@ impl Load {
     /// Waits until so many more writes were acknowledged.
     fn more(&self, writes: u64) {
         let wanted = self.count() + writes;
-        until("writes go on", || (self.count() >= wanted).then_some(()));
+        let mut count = self.count();
+        while count < wanted {
+            count = until("writes go on", || (self.count() > count).then(|| self.count()));
+        }
     }
 
     /// Stops, and checks that every acknowledged write is in each of the stores.
