@@ -1,4 +1,4 @@
-"""The store's engine alone, without a door: `crates/store/examples/measure.rs`."""
+"""The store's engine alone, without a door: `crates/store/examples/engine.rs`."""
 
 import subprocess
 
@@ -9,5 +9,5 @@ TITLE = "The store's engine alone, durability on"
 
 def section(_quick):
     """The section of RESULTS.md."""
-    done = subprocess.run([EXAMPLES / "measure"], capture_output=True, check=True, text=True)
+    done = subprocess.run([EXAMPLES / "engine"], capture_output=True, check=True, text=True)
     return f"\n\n```text\n{done.stdout.strip()}\n```\n"

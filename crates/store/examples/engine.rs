@@ -1,6 +1,6 @@
 //! Measures the embedded store: durable puts and their latency, ranges, watches, memory and start-up.
 //!
-//! `cargo run --release -p regrow-store --example measure -- [FOLDER] [KEYS] [INLINE]`; default: a new folder in the
+//! `cargo run --release -p regrow-store --example engine -- [FOLDER] [KEYS] [INLINE]`; default: a new folder in the
 //! current one, removed afterwards, 1,000,000 keys of 31 bytes with values of 256 bytes, and values of up to 512 bytes
 //! kept in memory.
 
