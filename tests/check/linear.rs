@@ -128,7 +128,11 @@ impl<'a> Search<'a> {
                 if let Some(mut after) = after {
                     self.lift(place);
                     // Whether a lease is in force that nothing names any more makes no difference, but two states.
-                    lease(operation).filter(|lease| self.naming[lease] == 0).inspect(|lease| after.forget(*lease));
+                    if let Some(lease) = lease(operation)
+                        && self.naming[&lease] == 0
+                    {
+                        after.forget(lease);
+                    }
                     if visited.insert(self.visited(&after)) {
                         stack.push(Taken { place, state: std::mem::replace(&mut state, after), branch: branch + 1 });
                         (place, branch) = (self.next[FRONT], 0);
