@@ -117,7 +117,7 @@ impl Cluster {
         // The target first again: were the source first and then lost, nobody would own the slot.
         let own = set_slot(slot).arg("NODE").arg(to);
         self.link(to)?.ok(&own).await?;
-        self.link(from)?.ok(&own).await?;
+        self.tell_source(from, &own).await?;
         // The others would learn it by gossip; telling them spares clients a redirection. One that fails learns it later.
         let others: Vec<NodeId> =
             self.picture().masters().map(|node| node.id.clone()).filter(|id| id != from && id != to).collect();
@@ -128,6 +128,21 @@ impl Cluster {
             }
         }
         Ok(emptied.moved)
+    }
+
+    /// Tells the source who owns the slot. A master that gave its last slot away may have heard so from the target by
+    /// now, and have become its replica (`cluster-allow-replica-migration`): it takes no such order, and needs none.
+    async fn tell_source(&mut self, from: &NodeId, own: &Command) -> Result<(), AdminError> {
+        let link = self.link(from)?;
+        let refused = match link.ok(own).await {
+            Err(refused @ connection::Error::Reply { .. }) => refused,
+            done => return Ok(done?),
+        };
+        let role = link.call(&Command::new("ROLE")).await?;
+        match role.array().and_then(<[Value]>::first).and_then(Value::bytes) {
+            Some(role) if role.as_ref() == b"slave" => Ok(()),
+            _ => Err(refused.into()),
+        }
     }
 
     /// Sends all keys of a slot over.
