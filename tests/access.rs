@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use support::{Cluster, guide, until};
+use support::{Cluster, guide, python, until};
 
 /// An agent whose doors ask for credentials.
 struct Keyed {
@@ -144,6 +144,40 @@ fn tokens_with_real_clients() {
     };
     assert!(has("put", "/app/a", "done") && has("put", "/web/a", "refused"), "{told:#?}");
     assert!(told.iter().all(|line| line["from"].as_str().is_some_and(|from| from.starts_with("127.0.0.1:"))));
+}
+
+/// Python's packages show a token as they show a user's password. It opens what it was made for; when it is revoked their
+/// watches end and they are refused.
+#[test]
+fn tokens_with_python() {
+    let agent = Keyed::start();
+    for (name, packages, script) in
+        [("three", python::ETCD3, "etcd3_token.py"), ("two", python::ETCD2, "etcd2_token.py")]
+    {
+        let Some(mut command) = python::script(packages, script) else { continue };
+        let token = agent.token(name, &["--role", "operator", "--prefix", "app/", "--prefix", "/app/"]);
+        let (etcd, ca) = (agent.door("etcd"), agent.ca());
+        let (host, port) = etcd.rsplit_once(':').expect("an address");
+        let mut client = command
+            .args([host, port, &ca])
+            .env("TOKEN", token)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("python runs");
+        let mut said = BufReader::new(client.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let first = said.next();
+        if first.as_deref() == Some("open") {
+            agent.cluster.ok(&["token", "revoke", name]);
+        }
+        let last = said.last();
+        let output = client.wait_with_output().expect("python ends");
+        assert!(
+            output.status.success() && last.as_deref() == Some("done"),
+            "{script}: {first:?} {last:?} {}",
+            all(&output)
+        );
+    }
 }
 
 /// A change by the API has the same cause in the audit log as its events.

@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use support::hosts::Hosts;
 use support::{Cluster, until};
@@ -255,14 +255,11 @@ fn both(output: &Output) -> String {
 /// Python's `serfclient`, as it comes from PyPI, against our agent.
 #[test]
 fn python_serfclient() {
-    let Some(python) = support::python("serfclient==1.2.0") else {
-        return eprintln!("skipped: python_serfclient: serfclient cannot be had from PyPI");
-    };
+    let Some(mut client) = support::python::script("serfclient==1.2.0", "serf_rpc.py") else { return };
     let agent = start("a", &["--rpc-auth", "secret", "--tag", "role=web"]);
     let rpc = door(&agent, "rpc");
     let (host, port) = rpc.rsplit_once(':').expect("an address");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/serf_rpc.py");
-    let output = Command::new(python).arg(script).args([host, port, "secret", "a"]).output().expect("python runs");
+    let output = client.args([host, port, "secret", "a"]).output().expect("python runs");
     assert!(output.status.success(), "{}{}", both(&output), agent.log());
 }
 

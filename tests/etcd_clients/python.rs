@@ -4,25 +4,15 @@
 use crate::support::{
     self,
     etcd3::{Agent, Etcd},
+    python::{self, ETCD2, ETCD3},
 };
-use std::path::Path;
-use std::process::Command;
 
-/// Versions are those of the last releases; `etcd3` has generated code that newer `protobuf`s do not take, and
-/// `python-etcd` calls what newer `urllib3`s have dropped.
-const ETCD3: &str = "etcd3==0.12.0 protobuf<3.21 grpcio";
-const ETCD2: &str = "python-etcd==0.4.5 urllib3<2";
 const REFLECTION: &str = "grpcio grpcio-reflection";
 
 fn run(packages: &str, script: &str, endpoint: &str, more: &[&str]) -> bool {
-    let Some(python) = support::python(packages) else {
-        eprintln!("skipped: {packages} cannot be had from PyPI");
-        return false;
-    };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python");
+    let Some(mut command) = python::script(packages, script) else { return false };
     let (host, port) = endpoint.rsplit_once(':').expect("an address");
-    let mut command = Command::new(python);
-    command.arg(folder.join(script)).args([host, port]).args(more).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.args([host, port]).args(more);
     let output = command.output().expect("python runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.ends_with("done\n"), "{script} {more:?}: {out}{err}");

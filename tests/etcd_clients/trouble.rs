@@ -418,10 +418,9 @@ fn noise_is_refused() {
     assert!(!agent.cluster.log().contains("panicked"), "{}", agent.cluster.log());
     drop(half);
     // Messages of gRPC that are none, for every call, by a client that cannot be told from a good one.
-    let Some(python) = python("grpcio") else { return eprintln!("skipped: grpcio cannot be had from PyPI") };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/noise.py");
+    let Some(mut client) = python::script("grpcio", "noise.py") else { return };
     let (host, port) = agent.endpoint.rsplit_once(':').expect("an address");
-    let output = Command::new(python).arg(script).args([host, port]).output().expect("python runs");
+    let output = client.args([host, port]).output().expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(agent.ok(&["get", "a"]), "a\n1\n");
     let grown = memory(&agent).saturating_sub(before);

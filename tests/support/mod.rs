@@ -8,6 +8,7 @@ pub mod guide;
 pub mod hosts;
 pub mod http;
 pub mod http2;
+pub mod python;
 pub mod small;
 pub mod sshd;
 
@@ -381,24 +382,6 @@ pub fn kill_group(hosts: &hosts::Hosts, host: u8, program: &str) {
             signal(pid.parse().expect("a number"), "KILL");
         }
     }
-}
-
-/// A Python with these packages from PyPI, parted by spaces, in an environment of its own under `target`; `None` if it
-/// cannot be had.
-pub fn python(packages: &str) -> Option<PathBuf> {
-    let name: String = packages.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let folder = Path::new(env!("CARGO_BIN_EXE_regrow")).parent()?.join("python").join(name);
-    let (python, done) = (folder.join("bin/python"), folder.join("done"));
-    if done.exists() {
-        return Some(python);
-    }
-    let quiet = |command: &mut Command| {
-        command.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.success().then_some(())
-    };
-    quiet(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    quiet(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages.split(' ')))?;
-    std::fs::write(done, "").ok()?;
-    Some(python)
 }
 
 /// Waits for a condition; the only place where a test sleeps, between two looks.

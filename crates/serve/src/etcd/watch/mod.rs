@@ -22,7 +22,7 @@ use regrow_store::{
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{Door, cancel_reason, limits::STREAM_WATCHES_MAX};
+use super::{Door, cancel_reason, limits::STREAM_WATCHES_MAX, refusal};
 use one::{Bell, Told, told};
 use progress::Progress;
 use split::split;
@@ -117,7 +117,7 @@ impl Session {
                     Some(request) => self.request(request?).await,
                     None => self.asks = false,
                 },
-                Some(told) = self.telling.next() => self.told(told).await,
+                Some(told) = self.telling.next() => self.told(told).await?,
                 else => pending().await,
             }
         }
@@ -203,10 +203,12 @@ impl Session {
         self.watches.values().for_each(|running| running.bell.ask());
     }
 
-    async fn told(&mut self, told: Told) {
+    async fn told(&mut self, told: Told) -> Result<(), Status> {
         let id = told.id;
         // What a watch told before it was cancelled may still be under way.
-        let Some(running) = self.watches.get(&id).filter(|running| running.mark == told.mark) else { return };
+        let Some(running) = self.watches.get(&id).filter(|running| running.mark == told.mark) else {
+            return Ok(());
+        };
         match told.item {
             Ok(WatchItem::Events { revision, events }) => {
                 let events = events.into_iter().map(Into::into).collect();
@@ -220,8 +222,12 @@ impl Session {
                 None if running.notify => self.ready.push_back(self.answer(id, revision)),
                 None => {}
             },
+            // All watches of the stream are the same caller's. The stream ends, since Python's `etcd3` passes over the
+            // cancellation of a watch and would wait for ever.
+            Err(error @ Error::Unauthenticated { .. }) => return Err(refusal(error)),
             Err(error) => self.end(id, error).await,
         }
+        Ok(())
     }
 
     /// A watch ended by itself.
