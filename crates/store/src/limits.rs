@@ -37,6 +37,9 @@ pub const BATCH_EXPIRIES_MAX: usize = 64;
 /// Bytes of one log segment, zero-filled before use so that a sync writes no metadata.
 pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes that are written beside the writer between two syncs: its own syncs wait for no more than these.
+pub const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
+
 /// The smallest and the largest segment that can be asked for; other wishes are moved into these bounds.
 pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
 /// See [`SEGMENT_BYTES_MIN`].
@@ -54,11 +57,18 @@ pub const FRAME_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// With 256-byte values this keeps a node with 1,000,000 keys below etcd's memory, and reads need no system call.
 pub const INLINE_BYTES_MAX: usize = 512;
 
-/// Time that housekeeping leaves to others between two holds of the index lock.
+/// Time that housekeeping leaves to others between two holds of the index lock, at least and at most. Within these it is as
+/// long as the hold was.
 pub const STEP_PAUSE: Duration = Duration::from_micros(50);
+/// See [`STEP_PAUSE`].
+pub const STEP_PAUSE_MAX: Duration = Duration::from_millis(5);
 
-/// Keys visited under one hold of the index lock, by reads and by housekeeping.
+/// Keys visited under one hold of the index lock that others can read under.
 pub const SCAN_KEYS: usize = 512;
+
+/// Keys changed under one hold of the index lock by housekeeping: some 200 µs. When more wait than it would get through with
+/// these it takes more at a time, up to [`SCAN_KEYS`].
+pub const STEP_KEYS: usize = 64;
 
 /// Bytes of history one step of a watch that lags behind reads at once (a longer frame is read whole).
 pub const HISTORY_BYTES: usize = 1024 * 1024;

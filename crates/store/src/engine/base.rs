@@ -14,14 +14,16 @@ use super::{
     shared::Shared,
     signal::{lock, read, write},
 };
-use crate::{Error, KeyValue, Result, disk::Disk, limits::SCAN_KEYS};
+use crate::{
+    Error, KeyValue, Result,
+    disk::Disk,
+    limits::{SCAN_KEYS, STEP_KEYS, UNSYNCED_BYTES_MAX},
+};
 
 pub(crate) const BASE_MAGIC: [u8; 8] = *b"REGROWB1";
 const TEMPORARY: &str = "base.tmp";
 /// Bytes of a frame.
 pub(super) const FRAME_BYTES: usize = 256 * 1024;
-/// Bytes written between syncs, so that the writer's own syncs find a short queue.
-const SYNC_BYTES: u64 = 4 * 1024 * 1024;
 
 pub(crate) fn base_name(id: u64) -> String {
     format!("base-{id:016x}")
@@ -175,7 +177,7 @@ impl Output {
         self.at += self.frame.len() as u64;
         self.seq += 1;
         self.frame = frame::empty();
-        if self.at >= self.synced + SYNC_BYTES {
+        if self.at >= self.synced + UNSYNCED_BYTES_MAX {
             self.sync()?;
         }
         Ok(())
@@ -201,7 +203,7 @@ fn relocate(shared: &Shared, plan: &Plan, data: &Arc<DataFile>, bytes: u64, paus
     write(&shared.index).files.insert(id, data.clone());
     let mut reader = FrameReader::new(data.clone(), FILE_HEAD, bytes, Some(1));
     while let Some((at, payload)) = reader.expect()? {
-        for some in Records::new(payload).collect::<Vec<_>>().chunks(SCAN_KEYS) {
+        for some in Records::new(payload).collect::<Vec<_>>().chunks(STEP_KEYS) {
             pause();
             let mut index = write(&shared.index);
             for record in some.iter().flatten() {

@@ -188,38 +188,40 @@ impl<'a> Evaluation<'a> {
             (None, true) => return Err(Error::KeyNotFound),
         };
         let (rev, sub) = (self.base + 1, self.changes.len() as u32);
-        let mut index = write(&self.shared.index);
-        let last = index.get(&request.key).map(|history| &history.last).filter(|last| !last.is_deletion());
-        let (create, version) = last.map_or((rev, 1), |last| (last.create, last.version + 1));
-        let lease = match (last, request.ignore_lease) {
-            (_, false) => request.lease.0,
-            (Some(last), true) => last.lease,
-            (None, true) => return Err(Error::KeyNotFound),
+        let mut kv = KeyValue {
+            key: request.key.clone(),
+            value,
+            create_revision: Revision(rev),
+            mod_revision: Revision(rev),
+            version: 1,
+            lease: request.lease,
         };
-        let pushed = Version {
-            rev,
-            create,
-            version,
-            lease,
-            offset: 0,
-            file: 0,
-            len: value.len() as u32,
-            sub,
-            value: Some(value[..].into()),
+        let own = Some(kv.value[..].into());
+        let pushed = |last: Option<&Version>| {
+            if let Some(last) = last {
+                kv.create_revision = Revision(last.create);
+                kv.version = last.version + 1;
+            }
+            if request.ignore_lease {
+                kv.lease = LeaseId(last.ok_or(Error::KeyNotFound)?.lease);
+            }
+            Ok(Version {
+                rev,
+                create: kv.create_revision.0,
+                version: kv.version,
+                lease: kv.lease.0,
+                offset: 0,
+                file: 0,
+                len: kv.value.len() as u32,
+                sub,
+                value: own,
+            })
         };
-        let (key, before) = index.push(&request.key, pushed);
-        drop(index);
+        let (key, before) = write(&self.shared.index).push_after(&request.key, pushed)?;
+        let lease = kv.lease.0;
         if before != lease {
             lock(&self.shared.leases).attach(&key, before, lease);
         }
-        let kv = KeyValue {
-            key: request.key.clone(),
-            value,
-            create_revision: Revision(create),
-            mod_revision: Revision(rev),
-            version,
-            lease: LeaseId(lease),
-        };
         self.changes.push(Change { key, event: Event { kind: EventKind::Put, kv, prev_kv: None }, sub });
         Ok(PutResponse { revision: Revision(self.current()), prev_kv: prev.filter(|_| request.prev_kv) })
     }

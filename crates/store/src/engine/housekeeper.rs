@@ -1,10 +1,18 @@
 //! What is done beside the writer, in small steps: giving up old versions, renewing the base, and filling the next
 //! log segment with zeros.
+//!
+//! A pause is at least as long as the step before it, so that the writer has half of the time at least: a lock that is let
+//! go for a moment only is taken again before who waits for it has woken up.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    cell::Cell,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{base, log::Spare, shared::Shared, signal::write};
-use crate::limits::{SCAN_KEYS, STEP_PAUSE};
+use crate::limits::{SCAN_KEYS, STEP_KEYS, STEP_PAUSE, STEP_PAUSE_MAX};
 
 /// How long a base that could not be written waits.
 const RETRY: Duration = Duration::from_secs(5);
@@ -12,10 +20,12 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Works until the signal says stop. What was compacted before the last stop may have left work, so it starts at once.
 pub(crate) fn run(shared: &Arc<Shared>, spare: &Spare) {
     let signal = &shared.housekeeping;
+    let began = Cell::new(Instant::now());
     let pause = || {
+        let step = began.get().elapsed();
         spare.prepare(&*shared.disk, shared.options.segment_bytes);
-        // A lock that is let go and taken at once would not be seen free by a writer that waits for it.
-        thread::sleep(STEP_PAUSE);
+        thread::sleep(step.clamp(STEP_PAUSE, STEP_PAUSE_MAX));
+        began.set(Instant::now());
         !signal.is_stopped()
     };
     loop {
@@ -41,7 +51,10 @@ fn prune(shared: &Shared, pause: &impl Fn() -> bool) -> Option<i64> {
             return None;
         }
         let limit = shared.prune_limit();
-        let more = write(&shared.index).prune(limit, SCAN_KEYS);
+        let mut index = write(&shared.index);
+        let some = (index.due(limit) / STEP_KEYS).clamp(STEP_KEYS, SCAN_KEYS);
+        let more = index.prune(limit, some);
+        drop(index);
         if !more {
             shared.pruned.send_replace(limit);
             return Some(limit);

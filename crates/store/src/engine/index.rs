@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    convert::Infallible,
     ops::Bound,
     sync::Arc,
 };
@@ -145,10 +146,21 @@ impl Index {
 
     /// Adds the newest version of a key. Returns the key as it is shared, and the lease the key had before.
     pub(crate) fn push(&mut self, key: &[u8], version: Version) -> (Key, i64) {
-        self.bytes += bytes(key, &version);
-        let (rev, live) = (version.rev, !version.is_deletion());
+        let Ok(pushed) = self.push_after(key, |_| Ok::<_, Infallible>(version));
+        pushed
+    }
+
+    /// The same for a version that is made from the one before, if the key exists.
+    pub(crate) fn push_after<E>(
+        &mut self,
+        key: &[u8],
+        version: impl FnOnce(Option<&Version>) -> Result<Version, E>,
+    ) -> Result<(Key, i64), E> {
         // One search for a key that exists; a second for a new one, which allocates anyway.
         if let Some((shared, history)) = entry(&mut self.keys, key) {
+            let version = version(Some(&history.last).filter(|last| !last.is_deletion()))?;
+            self.bytes += bytes(key, &version);
+            let (rev, live) = (version.rev, !version.is_deletion());
             let mut old = std::mem::replace(&mut history.last, version);
             if old.file != 0 {
                 old.value = None;
@@ -157,15 +169,18 @@ impl Index {
             self.live = self.live + u64::from(live) - u64::from(!old.is_deletion());
             history.older.get_or_insert_default().push(old);
             self.superseded.push_back((rev, shared.clone()));
-            return (shared, lease);
+            return Ok((shared, lease));
         }
+        let version = version(None)?;
+        self.bytes += bytes(key, &version);
+        let (rev, live) = (version.rev, !version.is_deletion());
         let shared: Key = key.into();
         if !live {
             self.superseded.push_back((rev, shared.clone()));
         }
         self.live += u64::from(live);
         self.keys.insert(shared.clone(), History { last: version, older: None });
-        (shared, 0)
+        Ok((shared, 0))
     }
 
     /// Adds a key that is greater than all others; makes loading a base fast.
@@ -216,6 +231,11 @@ impl Index {
         if let Some(version) = self.keys.get_mut(key).and_then(|history| history.find_mut(rev, sub)) {
             (version.file, version.offset) = place;
         }
+    }
+
+    /// How many there are for [`Index::prune`] to look at.
+    pub(crate) fn due(&self, oldest: i64) -> usize {
+        self.superseded.partition_point(|(rev, _)| *rev <= oldest)
     }
 
     /// Gives up versions that nobody may ask for once history starts at `oldest`; looks at `most` of them at most.

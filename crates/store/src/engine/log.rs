@@ -18,7 +18,7 @@ use crate::{
     Error, Result,
     disk::{Disk, DiskFile},
     error::is_no_space,
-    limits::RESERVE_PART,
+    limits::{RESERVE_PART, UNSYNCED_BYTES_MAX},
 };
 
 pub(crate) const LOG_MAGIC: [u8; 8] = *b"REGROWL1";
@@ -29,8 +29,6 @@ const NEXT: &str = "next.tmp";
 const END_BYTES: u64 = 32;
 /// A mark for readers of history is kept every so many bytes.
 const MARK_BYTES: u64 = 64 * 1024;
-/// Zeros written at once.
-const ZEROS: usize = 256 * 1024;
 
 pub(crate) fn log_name(id: u64) -> String {
     format!("log-{id:016x}")
@@ -163,14 +161,14 @@ impl Spare {
 fn blank(disk: &dyn Disk, name: &'static str, size: u64) -> io::Result<Blank> {
     let make = || {
         let file = disk.create(name)?;
-        let zeros = vec![0; ZEROS];
+        let zeros = vec![0; UNSYNCED_BYTES_MAX.min(size) as usize];
         let mut at = 0;
         while at < size {
-            let len = (size - at).min(ZEROS as u64);
+            let len = UNSYNCED_BYTES_MAX.min(size - at);
             file.write_at(&zeros[..len as usize], at)?;
+            file.sync()?;
             at += len;
         }
-        file.sync()?;
         Ok(Blank { name: name.to_owned(), file, size, salt: None })
     };
     make().inspect_err(|_| {

@@ -48,7 +48,7 @@ impl Default for Options {
 pub enum AutoCompaction {
     /// All; somebody else calls `compact`.
     Off,
-    /// The last so many revisions, at least 1; done when there are a tenth more.
+    /// The last so many revisions, at least 1; done when there are a hundredth more.
     Revisions(i64),
     /// What happened in the last so long; done once in each tenth of it.
     Period(Duration),

@@ -385,7 +385,7 @@ impl Writer {
             AutoCompaction::Off => return,
             AutoCompaction::Revisions(keep) => {
                 let keep = keep.max(1);
-                if self.revision - self.compacted.max(1) <= keep + keep / 10 {
+                if self.revision - self.compacted.max(1) <= keep + keep / 100 {
                     return;
                 }
                 self.revision - keep
