@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    index::{Index, Key, Version},
+    index::{Index, Key, Pushed, Version},
+    places::Place,
     scan::{Found, Scan, get},
     shared::{Pin, Shared},
     signal::{lock, read, write},
@@ -17,6 +18,7 @@ use crate::{
 /// One change of one key.
 pub(crate) struct Change {
     pub(crate) key: Key,
+    pub(crate) place: Place,
     /// As watchers see it, without the key as it was.
     pub(crate) event: Event,
     /// Its place in the revision.
@@ -217,12 +219,11 @@ impl<'a> Evaluation<'a> {
                 value: own,
             })
         };
-        let (key, before) = write(&self.shared.index).push_after(&request.key, pushed)?;
-        let lease = kv.lease.0;
-        if before != lease {
-            lock(&self.shared.leases).attach(&key, before, lease);
+        let Pushed { key, place, lease } = write(&self.shared.index).push_after(&request.key, pushed)?;
+        if lease != kv.lease.0 {
+            lock(&self.shared.leases).attach(&key, lease, kv.lease.0);
         }
-        self.changes.push(Change { key, event: Event { kind: EventKind::Put, kv, prev_kv: None }, sub });
+        self.changes.push(Change { key, place, event: Event { kind: EventKind::Put, kv, prev_kv: None }, sub });
         Ok(PutResponse { revision: Revision(self.current()), prev_kv: prev.filter(|_| request.prev_kv) })
     }
 
@@ -262,9 +263,9 @@ impl<'a> Evaluation<'a> {
 fn delete(index: &mut Index, key: &[u8], rev: i64, sub: usize) -> (Change, i64) {
     let sub = sub as u32;
     let deletion = Version { rev, create: 0, version: 0, lease: 0, offset: 0, file: 0, len: 0, sub, value: None };
-    let (key, lease) = index.push(key, deletion);
+    let Pushed { key, place, lease } = index.push(key, deletion);
     let kv = KeyValue { key: Bytes::copy_from_slice(&key), mod_revision: Revision(rev), ..KeyValue::default() };
-    (Change { key, event: Event { kind: EventKind::Delete, kv, prev_kv: None }, sub }, lease)
+    (Change { key, place, event: Event { kind: EventKind::Delete, kv, prev_kv: None }, sub }, lease)
 }
 
 fn branch(txn: &TxnRequest, succeeded: bool) -> &[Op] {

@@ -7,10 +7,13 @@ use std::{
     sync::Arc,
 };
 
-use super::frame::DataFile;
+use super::{
+    frame::DataFile,
+    places::{Place, Places},
+};
 use crate::{KeyRange, limits::VERSION_OVERHEAD_BYTES};
 
-/// A key, shared between the index, leases and the list of superseded versions.
+/// A key, shared between the index and leases.
 pub(crate) type Key = Arc<[u8]>;
 
 /// One version of a key, or its deletion.
@@ -91,13 +94,31 @@ impl History {
     }
 }
 
+/// A key with its versions.
+struct Entry {
+    key: Key,
+    history: History,
+}
+
+/// A version that was added.
+pub(crate) struct Pushed {
+    /// The key as it is shared.
+    pub(crate) key: Key,
+    /// Where its versions are, as long as this one is not given up.
+    pub(crate) place: Place,
+    /// The lease that the key had before.
+    pub(crate) lease: i64,
+}
+
 /// All keys.
 #[derive(Default)]
 pub(crate) struct Index {
-    keys: BTreeMap<Key, History>,
-    /// For each change that superseded something, or was a deletion: when, and of which key; oldest first. What
-    /// compaction has to look at, so that its cost follows the garbage and not the keys.
-    superseded: VecDeque<(i64, Key)>,
+    keys: BTreeMap<Key, Place>,
+    entries: Places<Entry>,
+    /// For each change that superseded something, or was a deletion: when, and where; oldest first. What compaction has
+    /// to look at, so that its cost follows the garbage and not the keys. If the key has gone meanwhile there may be
+    /// another in its place: looking at that one does no harm.
+    superseded: VecDeque<(i64, Place)>,
     /// Files that versions are in.
     pub(crate) files: BTreeMap<u32, Arc<DataFile>>,
     /// Keys that exist.
@@ -113,7 +134,12 @@ impl Index {
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&History> {
-        self.keys.get(key)
+        self.keys.get(key).map(|place| self.history(*place))
+    }
+
+    /// The versions of a key that is there.
+    fn history(&self, place: Place) -> &History {
+        &self.entries.get(place).expect("a key has an entry").history
     }
 
     /// The keys of a range, those up to and with `after` left out.
@@ -135,17 +161,18 @@ impl Index {
             (Bound::Excluded(low), Bound::Excluded(high) | Bound::Included(high)) => low >= high,
             _ => false,
         };
-        (!empty).then(|| self.keys.range::<[u8], _>((low, high))).into_iter().flatten()
+        let found = (!empty).then(|| self.keys.range::<[u8], _>((low, high)));
+        found.into_iter().flatten().map(|(key, place)| (key, self.history(*place)))
     }
 
     /// Keys in order from the one behind `after`.
     pub(crate) fn after(&self, after: Option<&Key>) -> impl Iterator<Item = (&Key, &History)> {
         let low = after.map_or(Bound::Unbounded, |key| Bound::Excluded(&key[..]));
-        self.keys.range::<[u8], _>((low, Bound::Unbounded))
+        self.keys.range::<[u8], _>((low, Bound::Unbounded)).map(|(key, place)| (key, self.history(*place)))
     }
 
-    /// Adds the newest version of a key. Returns the key as it is shared, and the lease the key had before.
-    pub(crate) fn push(&mut self, key: &[u8], version: Version) -> (Key, i64) {
+    /// Adds the newest version of a key.
+    pub(crate) fn push(&mut self, key: &[u8], version: Version) -> Pushed {
         let Ok(pushed) = self.push_after(key, |_| Ok::<_, Infallible>(version));
         pushed
     }
@@ -155,71 +182,85 @@ impl Index {
         &mut self,
         key: &[u8],
         version: impl FnOnce(Option<&Version>) -> Result<Version, E>,
-    ) -> Result<(Key, i64), E> {
-        // One search for a key that exists; a second for a new one, which allocates anyway.
-        if let Some((shared, history)) = entry(&mut self.keys, key) {
-            let version = version(Some(&history.last).filter(|last| !last.is_deletion()))?;
-            self.bytes += bytes(key, &version);
-            let (rev, live) = (version.rev, !version.is_deletion());
-            let mut old = std::mem::replace(&mut history.last, version);
-            if old.file != 0 {
-                old.value = None;
-            }
-            let lease = if old.is_deletion() { 0 } else { old.lease };
-            self.live = self.live + u64::from(live) - u64::from(!old.is_deletion());
-            history.older.get_or_insert_default().push(old);
-            self.superseded.push_back((rev, shared.clone()));
-            return Ok((shared, lease));
-        }
-        let version = version(None)?;
+    ) -> Result<Pushed, E> {
+        let Some(&place) = self.keys.get(key) else {
+            let version = version(None)?;
+            return Ok(self.insert(key.into(), version));
+        };
+        let Entry { key, history } = self.entries.get_mut(place).expect("a key has an entry");
+        let version = version(Some(&history.last).filter(|last| !last.is_deletion()))?;
         self.bytes += bytes(key, &version);
         let (rev, live) = (version.rev, !version.is_deletion());
-        let shared: Key = key.into();
-        if !live {
-            self.superseded.push_back((rev, shared.clone()));
+        let mut old = std::mem::replace(&mut history.last, version);
+        if old.file != 0 {
+            old.value = None;
         }
-        self.live += u64::from(live);
-        self.keys.insert(shared.clone(), History { last: version, older: None });
-        Ok((shared, 0))
+        let lease = if old.is_deletion() { 0 } else { old.lease };
+        self.live = self.live + u64::from(live) - u64::from(!old.is_deletion());
+        history.older.get_or_insert_default().push(old);
+        self.superseded.push_back((rev, place));
+        Ok(Pushed { key: key.clone(), place, lease })
     }
 
-    /// Adds a key that is greater than all others; makes loading a base fast.
+    /// Adds a key that is new.
+    fn insert(&mut self, key: Key, last: Version) -> Pushed {
+        self.bytes += bytes(&key, &last);
+        let (rev, live) = (last.rev, !last.is_deletion());
+        let place = self.entries.insert(Entry { key: key.clone(), history: History { last, older: None } });
+        if !live {
+            self.superseded.push_back((rev, place));
+        }
+        self.live += u64::from(live);
+        self.keys.insert(key.clone(), place);
+        Pushed { key, place, lease: 0 }
+    }
+
+    /// Adds the keys of a base, in order, to an index that has none; makes loading it fast.
     pub(crate) fn load(&mut self, sorted: Vec<(Key, Version)>) {
         self.live = sorted.len() as u64;
         self.bytes = sorted.iter().map(|(key, version)| bytes(key, version)).sum();
-        self.keys = sorted.into_iter().map(|(key, last)| (key, History { last, older: None })).collect();
+        let entries = sorted.into_iter().map(|(key, last)| {
+            let entry = Entry { key: key.clone(), history: History { last, older: None } };
+            (key, self.entries.insert(entry))
+        });
+        self.keys = entries.collect();
     }
 
     /// Takes the newest version of a key away again. Returns its lease and that of the version before it.
     pub(crate) fn pop(&mut self, key: &Key) -> (i64, i64) {
-        let history = self.keys.get_mut(key).expect("what is undone was done");
+        let place = self.keys[key];
+        let history = &mut self.entries.get_mut(place).expect("a key has an entry").history;
         let before = history.older.as_mut().and_then(|older| older.pop());
-        let deletion = history.last.is_deletion();
-        self.live -= u64::from(!deletion);
-        let undone = match before {
+        self.live -= u64::from(!history.last.is_deletion());
+        let (undone, lease) = match before {
             Some(before) => {
                 self.live += u64::from(!before.is_deletion());
-                std::mem::replace(&mut history.last, before)
+                let lease = before.lease;
+                self.superseded.pop_back();
+                (std::mem::replace(&mut history.last, before), lease)
             }
-            None => self.keys.remove(key).expect("it was just there").last,
+            None => {
+                self.keys.remove(key);
+                let undone = self.entries.remove(place).expect("it was just there").history.last;
+                if undone.is_deletion() {
+                    self.superseded.pop_back();
+                }
+                (undone, 0)
+            }
         };
-        if undone.is_deletion() || self.keys.contains_key(key) {
-            self.superseded.pop_back();
-        }
         self.bytes -= bytes(key, &undone);
-        let lease = self.keys.get(key).map_or(0, |history| history.last.lease);
         (undone.lease, lease)
     }
 
-    /// Notes where a version is on disk. Its value leaves memory if it is longer than `inline` or no longer the
-    /// newest.
-    pub(crate) fn settle(&mut self, key: &Key, rev: i64, sub: u32, place: (u32, u64), inline: usize) {
-        let Some(history) = self.keys.get_mut(key) else {
+    /// Notes where a version that was pushed is on disk. Its value leaves memory if it is longer than `inline` or no
+    /// longer the newest.
+    pub(crate) fn settle(&mut self, place: Place, rev: i64, sub: u32, file: (u32, u64), inline: usize) {
+        let Some(Entry { history, .. }) = self.entries.get_mut(place) else {
             return;
         };
         let newest = (history.last.rev, history.last.sub) == (rev, sub);
         if let Some(version) = history.find_mut(rev, sub) {
-            (version.file, version.offset) = place;
+            (version.file, version.offset) = file;
             if !newest || version.len as usize > inline {
                 version.value = None;
             }
@@ -227,9 +268,10 @@ impl Index {
     }
 
     /// Notes that a version has moved to another file.
-    pub(crate) fn relocate(&mut self, key: &[u8], rev: i64, sub: u32, place: (u32, u64)) {
-        if let Some(version) = self.keys.get_mut(key).and_then(|history| history.find_mut(rev, sub)) {
-            (version.file, version.offset) = place;
+    pub(crate) fn relocate(&mut self, key: &[u8], rev: i64, sub: u32, file: (u32, u64)) {
+        let entry = self.keys.get(key).and_then(|place| self.entries.get_mut(*place));
+        if let Some(version) = entry.and_then(|entry| entry.history.find_mut(rev, sub)) {
+            (version.file, version.offset) = file;
         }
     }
 
@@ -242,16 +284,16 @@ impl Index {
     /// Returns whether there is more to do.
     pub(crate) fn prune(&mut self, oldest: i64, most: usize) -> bool {
         for _ in 0..most {
-            let Some((_, key)) = self.superseded.pop_front_if(|(rev, _)| *rev <= oldest) else {
+            let Some((_, place)) = self.superseded.pop_front_if(|(rev, _)| *rev <= oldest) else {
                 return false;
             };
-            self.prune_key(&key, oldest);
+            self.prune_entry(place, oldest);
         }
         self.superseded.front().is_some_and(|(rev, _)| *rev <= oldest)
     }
 
-    fn prune_key(&mut self, key: &Key, oldest: i64) {
-        let Some(history) = self.keys.get_mut(key) else {
+    fn prune_entry(&mut self, place: Place, oldest: i64) {
+        let Some(Entry { key, history }) = self.entries.get_mut(place) else {
             return;
         };
         let mut freed = 0;
@@ -260,6 +302,7 @@ impl Index {
             if history.last.is_deletion() {
                 freed += bytes(key, &history.last);
                 self.keys.remove(key);
+                self.entries.remove(place);
             }
         } else if let Some(older) = &mut history.older {
             let mut keep = older.partition_point(|version| version.rev <= oldest).saturating_sub(1);
@@ -275,12 +318,6 @@ impl Index {
         }
         self.bytes -= freed;
     }
-}
-
-/// Finds a key with its shared handle.
-fn entry<'a>(keys: &'a mut BTreeMap<Key, History>, key: &[u8]) -> Option<(Key, &'a mut History)> {
-    let bounds = (Bound::Included(key), Bound::Included(key));
-    keys.range_mut::<[u8], _>(bounds).next().map(|(key, history)| (key.clone(), history))
 }
 
 fn bytes(key: &[u8], version: &Version) -> u64 {

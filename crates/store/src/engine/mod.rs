@@ -10,6 +10,7 @@ mod index;
 mod leases;
 mod log;
 mod options;
+mod places;
 mod record;
 mod recover;
 pub(crate) mod restore;

@@ -210,16 +210,16 @@ impl Replay {
                 Record::Put(put) => {
                     self.advance(put.rev, put.sub, name, at)?;
                     let version = self.version(&put, (segment.file_id(), at + place as u64));
-                    let (key, before) = self.index.push(put.key, version);
-                    self.leases.attach(&key, before, put.lease);
+                    let pushed = self.index.push(put.key, version);
+                    self.leases.attach(&pushed.key, pushed.lease, put.lease);
                 }
                 Record::Delete { key, sub, rev } => {
                     self.advance(rev, sub, name, at)?;
                     let file = segment.file_id();
                     let version =
                         Version { rev, create: 0, version: 0, lease: 0, offset: 0, file, len: 0, sub, value: None };
-                    let (key, before) = self.index.push(key, version);
-                    self.leases.attach(&key, before, 0);
+                    let pushed = self.index.push(key, version);
+                    self.leases.attach(&pushed.key, pushed.lease, 0);
                 }
                 Record::Grant { id, ttl } => {
                     // A base is newer than the log behind it as far as leases go, so it may be there already.

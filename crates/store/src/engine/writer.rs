@@ -450,7 +450,7 @@ impl Writer {
                     let mut index = write(&self.shared.index);
                     for (change, value) in changes.iter().zip(values) {
                         let rev = change.event.kv.mod_revision.0;
-                        index.settle(&change.key, rev, change.sub, (file, at + value as u64), inline);
+                        index.settle(change.place, rev, change.sub, (file, at + value as u64), inline);
                     }
                     drop(index);
                     events.extend(changes.into_iter().map(|change| change.event));
