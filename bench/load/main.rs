@@ -11,8 +11,8 @@
 //! | `watch` | `watchers` watch a prefix each on a stream of its own; `rate` puts a second; from the put to each event |
 //! | `fill` | puts `keys` keys, 100 in a transaction |
 //!
-//! Others: `seconds` of a measurement, `value` bytes, `connections` (default: one for 8 clients, for 50 watchers). One
-//! thread, so that the server has at least one of two cores.
+//! Others: `seconds` of a measurement, `value` bytes, `connections` (default: one for 8 clients, for 50 watchers). 128
+//! clients share a thread: more would wait for it and not for the server.
 
 #![expect(clippy::print_stdout, reason = "a measuring program prints what it measured")]
 
@@ -20,11 +20,18 @@ mod connection;
 mod measure;
 mod watch;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, sync::Barrier, thread, time::Duration};
 
 use connection::{Connection, Failed};
-use measure::{Load, PUT, RANGE, TXN, fill, repeat};
+use measure::{Calls, Load, PUT, RANGE, TXN, fill, repeat, report};
 use regrow_store::proto::etcdserverpb as pb;
+use tokio::runtime::{Builder, Runtime};
+
+/// Clients of one thread.
+const THREAD_CLIENTS_MAX: u64 = 128;
+
+/// Clients of one connection.
+const CONNECTION_CLIENTS: u64 = 8;
 
 /// What is asked for on the command line.
 struct Wanted(BTreeMap<String, u64>);
@@ -47,29 +54,49 @@ fn operation(request: pb::request_op::Request) -> pb::RequestOp {
     pb::RequestOp { request: Some(request) }
 }
 
-async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Failed> {
+/// Clients that ask again and again, in as many threads as they need; prints what all of them found.
+fn closed_loop(url: &str, what: &str, wanted: &Wanted) -> Result<(), Failed> {
     let clients = wanted.get("clients", 64);
-    let keys = wanted.get("keys", 100_000);
-    let value = vec![b'v'; wanted.get("value", 256) as usize];
     let time = Duration::from_secs(wanted.get("seconds", 5));
-    let connections = wanted.get("connections", clients.div_ceil(8));
-    let load = Load { what, clients, keys, time };
-    if what == "watch" {
-        let watchers = wanted.get("watchers", 100);
-        let connections = wanted.get("connections", watchers.div_ceil(50));
-        let rate = wanted.get("rate", 50);
-        return watch::run(url, connections, watchers, rate, time, &value).await;
-    }
+    let threads = clients.div_ceil(THREAD_CLIENTS_MAX).max(1);
+    let ready = Barrier::new(threads as usize);
+    let part = |thread: u64| -> Result<Calls, String> {
+        let clients = clients * thread / threads..clients * (thread + 1) / threads;
+        let load = Load { clients, keys: wanted.get("keys", 100_000), time };
+        let said = |error: Failed| error.to_string();
+        let runtime = runtime().map_err(said)?;
+        let opened = runtime.block_on(connections(url, wanted, load.clients.clone()));
+        // All wait for all, also for one that failed.
+        ready.wait();
+        runtime.block_on(ask(what, &load, &opened.map_err(said)?, wanted.get("value", 256))).map_err(said)
+    };
+    let calls = thread::scope(|scope| {
+        let parts: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();
+        parts.into_iter().map(|part| part.join().expect("it does not panic")).collect::<Result<Vec<Calls>, String>>()
+    })?;
+    let count: u64 = calls.iter().map(|calls| calls.count).sum();
+    let name = format!("\"what\":\"{what}\",\"clients\":{clients},\"calls\":{count}");
+    report(&name, calls.into_iter().flat_map(|calls| calls.times).collect(), time);
+    Ok(())
+}
+
+async fn connections(url: &str, wanted: &Wanted, clients: Range<u64>) -> Result<Vec<Connection>, Failed> {
+    let count = wanted.get("connections", (clients.end - clients.start).div_ceil(CONNECTION_CLIENTS));
     let mut all = Vec::new();
-    for _ in 0..connections {
+    for _ in 0..count {
         all.push(Connection::open(url).await?);
     }
+    Ok(all)
+}
+
+async fn ask(what: &str, load: &Load, all: &[Connection], value: u64) -> Result<Calls, Failed> {
+    let (keys, value) = (load.keys, vec![b'v'; value as usize]);
     match what {
         "put" => {
             let put = async |connection: &Connection, number| {
                 connection.call(PUT, &put(number, &value)).await.map(|_: pb::PutResponse| ())
             };
-            repeat(&load, &all, put).await?;
+            repeat(load, all, put).await
         }
         "txn" => {
             let txn = async |connection: &Connection, number| {
@@ -86,7 +113,7 @@ async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Failed> {
                 let done: pb::TxnResponse = connection.call(TXN, &txn).await?;
                 if done.succeeded { Ok(()) } else { Err("the comparison holds".into()) }
             };
-            repeat(&load, &all, txn).await?;
+            repeat(load, all, txn).await
         }
         "get" => {
             let get = async |connection: &Connection, number| {
@@ -94,7 +121,7 @@ async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Failed> {
                 let found: pb::RangeResponse = connection.call(RANGE, &request).await?;
                 if found.kvs.len() == 1 { Ok(()) } else { Err("fill first".into()) }
             };
-            repeat(&load, &all, get).await?;
+            repeat(load, all, get).await
         }
         "range" => {
             let range = async |connection: &Connection, number: u64| {
@@ -104,12 +131,14 @@ async fn run(url: &str, what: &str, wanted: Wanted) -> Result<(), Failed> {
                 let found: pb::RangeResponse = connection.call(RANGE, &request).await?;
                 if found.kvs.len() == 1000 { Ok(()) } else { Err("fill first".into()) }
             };
-            repeat(&load, &all, range).await?;
+            repeat(load, all, range).await
         }
-        "fill" => fill(&all, keys, &value).await?,
-        other => return Err(format!("`{other}` is nothing to measure").into()),
+        other => Err(format!("`{other}` is nothing to measure").into()),
     }
-    Ok(())
+}
+
+fn runtime() -> Result<Runtime, Failed> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
 fn main() -> Result<(), Failed> {
@@ -122,6 +151,18 @@ fn main() -> Result<(), Failed> {
         Ok((name.to_owned(), number.parse().map_err(|_| format!("`{word}` has no number"))?))
     });
     let wanted = Wanted(wanted.collect::<Result<_, String>>()?);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(&url, &what, wanted))
+    let value = vec![b'v'; wanted.get("value", 256) as usize];
+    match &*what {
+        "watch" => {
+            let (watchers, rate) = (wanted.get("watchers", 100), wanted.get("rate", 50));
+            let connections = wanted.get("connections", watchers.div_ceil(50));
+            let time = Duration::from_secs(wanted.get("seconds", 5));
+            runtime()?.block_on(watch::run(&url, connections, watchers, rate, time, &value))
+        }
+        "fill" => runtime()?.block_on(async {
+            let all = connections(&url, &wanted, 0..64).await?;
+            fill(&all, wanted.get("keys", 100_000), &value).await
+        }),
+        _ => closed_loop(&url, &what, &wanted),
+    }
 }

@@ -1,6 +1,9 @@
 //! Clients that each wait for an answer before they ask again.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use regrow_store::proto::etcdserverpb as pb;
 
@@ -20,9 +23,9 @@ pub(crate) const PUT: &str = "/etcdserverpb.KV/Put";
 pub(crate) const TXN: &str = "/etcdserverpb.KV/Txn";
 
 /// How a load is.
-pub(crate) struct Load<'a> {
-    pub(crate) what: &'a str,
-    pub(crate) clients: u64,
+pub(crate) struct Load {
+    /// The numbers of those that ask.
+    pub(crate) clients: Range<u64>,
     pub(crate) keys: u64,
     pub(crate) time: Duration,
 }
@@ -35,12 +38,20 @@ fn next(number: &mut u64) -> u64 {
     *number
 }
 
-/// Lets clients ask until the time is over, and prints what it took. The first tenth is in `calls` only.
+/// What clients found.
+pub(crate) struct Calls {
+    /// How long each took, those of the first tenth of the time left out.
+    pub(crate) times: Vec<Duration>,
+    /// All of them.
+    pub(crate) count: u64,
+}
+
+/// Lets clients ask until the time is over.
 pub(crate) async fn repeat(
-    load: &Load<'_>,
+    load: &Load,
     connections: &[Connection],
     ask: impl AsyncFn(&Connection, u64) -> Result<(), Failed>,
-) -> Result<(), Failed> {
+) -> Result<Calls, Failed> {
     let begin = Instant::now() + load.time / 10;
     let end = begin + load.time;
     let client = async |number: u64| {
@@ -59,12 +70,9 @@ pub(crate) async fn repeat(
             }
         }
     };
-    let clients = (0..load.clients).map(client);
+    let clients = load.clients.clone().map(client);
     let (times, calls): (Vec<_>, Vec<u64>) = futures_util::future::try_join_all(clients).await?.into_iter().unzip();
-    let calls: u64 = calls.iter().sum();
-    let name = format!("\"what\":\"{}\",\"clients\":{},\"calls\":{calls}", load.what, load.clients);
-    report(&name, times.into_iter().flatten().collect(), load.time);
-    Ok(())
+    Ok(Calls { times: times.into_iter().flatten().collect(), count: calls.iter().sum() })
 }
 
 /// Prints a line of JSON.
