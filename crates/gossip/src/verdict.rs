@@ -42,11 +42,11 @@ fn is_compatible(versions: &[u8]) -> bool {
 impl Gossip {
     /// Somebody says that a node lives.
     pub(crate) fn on_alive(&mut self, mut alive: AliveRef<'_>) {
-        // Most that come say what is known. By address, that is found soonest.
-        if let Some(record) = self.members.at_address(alive.address)
+        // Most that come say what is known. By name, that is found soonest: one look into the table.
+        if let Some(record) = self.members.get(alive.node)
             && record.state == StateCode::Alive
             && alive.incarnation <= record.incarnation
-            && alive.node == record.name()
+            && alive.address == record.address()
             && record.id() != self.members.me().id()
         {
             return;
