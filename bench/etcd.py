@@ -140,7 +140,7 @@ def page(comparison, seconds, rounds, perf):
     said = "".join(f"- {name}: {text}\n" for name, text in perf)
     outside = f"`etcdctl check perf --load=xl`, 1,000 clients that want 15,000 puts a second:\n\n{said}" if perf else ""
     return f"""{version("etcd", "--version")}. Both on the same disk, both sync before they acknowledge; values of 256 bytes, {KEYS:,} keys, \
-{rounds} runs of {seconds} s in turns: median (least to greatest). The load generator runs on the same cores.
+{rounds} runs of {seconds} s in turns (with one watcher five times as long): median (least to greatest). The load generator runs on the same cores.
 
 {comparison.table}
 

@@ -26,6 +26,8 @@ pub enum Kind {
     Stream,
     /// Datagrams and streams.
     Machine,
+    /// Requests of Serf's RPC.
+    Rpc,
 }
 
 const CAPTURED: &str = include_str!("../corpus/serf.txt");
@@ -39,6 +41,7 @@ pub fn of(kind: Kind) -> Vec<Vec<u8>> {
         }
         Kind::Stream => [captured("tcp"), streams()].concat(),
         Kind::Machine => [captured("udp"), captured("tcp"), messages(), streams()].concat(),
+        Kind::Rpc => requests(),
         Kind::State => vec![state().encode()],
         Kind::Tags => vec![encode_tags(&tags()), b"web".to_vec()],
         Kind::Keys => {
@@ -108,6 +111,49 @@ fn state() -> SerfState {
         events: vec![SlotEvents { ltime: 3, events: vec![SlotEvent { name: "e".into(), payload: vec![1] }] }],
         query_ltime: 2,
     }
+}
+
+/// Some commands alone, and each other one behind those before it.
+fn requests() -> Vec<Vec<u8>> {
+    let bodies: [(&str, fn(&mut Writer)); 8] = [
+        ("handshake", |w| w.uint_field("Version", 1)),
+        ("auth", |w| w.raw_field("AuthKey", b"secret")),
+        ("event", |w| w.raw_field("Payload", &[1, 2])),
+        ("force-leave", |w| w.bool_field("Prune", true)),
+        ("join", |w| list(w, "Existing", &["10.0.0.1:7946", "b"])),
+        ("tags", |w| list(w, "DeleteTags", &["zone"])),
+        ("query", |w| list(w, "FilterNodes", &["node-1"])),
+        ("respond", |w| w.uint_field("ID", 7)),
+    ];
+    let mut all = Vec::new();
+    for (seq, (command, body)) in (1..).zip(bodies) {
+        let mut writer = Writer::new();
+        writer.map(2);
+        writer.raw_field("Command", command.as_bytes());
+        writer.uint_field("Seq", seq);
+        writer.map(2);
+        writer.text("Tags");
+        writer.map(1);
+        writer.text("role");
+        writer.text("web");
+        body(&mut writer);
+        all.push(writer.finish());
+    }
+    let mut writer = Writer::new();
+    for command in ["leave", "stats", "members", "list-keys", "nonsense"] {
+        writer.map(2);
+        writer.raw_field("Command", command.as_bytes());
+        writer.uint_field("Seq", 1);
+    }
+    all.push(writer.finish());
+    all.push(all.concat());
+    all
+}
+
+fn list(writer: &mut Writer, field: &str, items: &[&str]) {
+    writer.text(field);
+    writer.array(items.len());
+    items.iter().for_each(|item| writer.text(item));
 }
 
 fn streams() -> Vec<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! The targets: every decoder of gossip, the layers around messages, and the machine itself.
+//! The targets: every decoder of gossip and of Serf's RPC, the layers around messages, and the machine itself.
 
 use std::net::SocketAddr;
 
@@ -57,6 +57,7 @@ pub fn all() -> Vec<Target> {
         decoder("key-reply", Kind::Keys, |b| KeyReply::decode(b).is_ok()),
         decoder("tags", Kind::Tags, |b| decode_tags(b).is_ok()),
         decoder("skip", Kind::State, |b| Reader::new(b).skip().is_ok()),
+        decoder("rpc-request", Kind::Rpc, regrow_fuzz_rpc::read_all),
         unfolding("decompress", Kind::Body(swim_type::COMPRESS), |b| {
             if let Ok((plain, _)) = decompress(b, 1 << 16) {
                 assert!(plain.len() <= 1 << 16);
