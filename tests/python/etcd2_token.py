@@ -3,6 +3,7 @@
 The token is for keys under `app/`. Prints `open` once a watch waits, until the token is revoked, and ends with `done`."""
 import os
 import sys
+import threading
 
 import etcd
 
@@ -31,9 +32,27 @@ for nobody in (connect(), connect(username="ci", password="rgw_wrong")):
     why = refused(nobody.read, "/app/c")
     assert "The request requires user authentication" in why, why
 
+seen, ends = threading.Event(), []
+
+
+def follow():
+    follower = connect(username="ci", password=token)
+    try:
+        while follower.watch("/app/w"):
+            seen.set()
+    except Exception as error:
+        ends.append(error)
+
+
+following = threading.Thread(target=follow, daemon=True)
+following.start()
+while not seen.wait(0.1):
+    client.write("/app/w", "1")
+# Nothing is written from here on: what ends the wait is the end of the token.
 print("open", flush=True)
-# No key of this name is ever written: the wait ends because the token does.
-refused(client.watch, "/app/never")
+following.join(30)
+assert ends, "the watch goes on after its token was revoked"
+assert not isinstance(ends[0], etcd.EtcdWatchTimedOut), ends
 why = refused(client.read, "/app/c")
 assert "The request requires user authentication" in why, why
 print("done")
