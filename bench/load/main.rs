@@ -64,11 +64,14 @@ fn closed_loop(url: &str, what: &str, wanted: &Wanted) -> Result<(), Failed> {
         let clients = clients * thread / threads..clients * (thread + 1) / threads;
         let load = Load { clients, keys: wanted.get("keys", 100_000), time };
         let said = |error: Failed| error.to_string();
-        let runtime = runtime().map_err(said)?;
-        let opened = runtime.block_on(connections(url, wanted, load.clients.clone()));
+        let opened = runtime().and_then(|runtime| {
+            let all = runtime.block_on(connections(url, wanted, load.clients.clone()))?;
+            Ok((runtime, all))
+        });
         // All wait for all, also for one that failed.
         ready.wait();
-        runtime.block_on(ask(what, &load, &opened.map_err(said)?, wanted.get("value", 256))).map_err(said)
+        let (runtime, all) = opened.map_err(said)?;
+        runtime.block_on(ask(what, &load, &all, wanted.get("value", 256))).map_err(said)
     };
     let calls = thread::scope(|scope| {
         let parts: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();

@@ -66,8 +66,8 @@ pub const STEP_PAUSE_MAX: Duration = Duration::from_millis(5);
 /// Keys visited under one hold of the index lock that others can read under.
 pub const SCAN_KEYS: usize = 512;
 
-/// Keys changed under one hold of the index lock by housekeeping: some 200 µs. When more wait than it would get through with
-/// these it takes more at a time, up to [`SCAN_KEYS`].
+/// Keys changed under one hold of the index lock by housekeeping: few, since puts wait for it. When thousands wait to be given
+/// up it takes more at a time, up to [`SCAN_KEYS`].
 pub const STEP_KEYS: usize = 64;
 
 /// Bytes of history one step of a watch that lags behind reads at once (a longer frame is read whole).

@@ -1,8 +1,8 @@
 //! What is done beside the writer, in small steps: giving up old versions, renewing the base, and filling the next
 //! log segment with zeros.
 //!
-//! A pause is at least as long as the step before it, so that the writer has half of the time at least: a lock that is let
-//! go for a moment only is taken again before who waits for it has woken up.
+//! A pause is as long as the step before it, within [`STEP_PAUSE`] and [`STEP_PAUSE_MAX`], so that the writer has half of the
+//! time: a lock that is let go for a moment only is taken again before who waits for it has woken up.
 
 use std::{
     cell::Cell,
