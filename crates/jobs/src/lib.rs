@@ -35,5 +35,5 @@ pub mod worker;
 pub use error::Error;
 pub use queue::{BoxFuture, Chunk, Claim, Clock, Post, Queue, Submission};
 pub use redis::RedisQueue;
-pub use runner::{Halt, Line, Output, Runner, Stop};
+pub use runner::{Output, Runner, Stop};
 pub use store::StoreQueue;

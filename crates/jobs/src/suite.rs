@@ -105,6 +105,7 @@ impl Trial {
             down: Down::Run,
             hosts: Vec::new(),
             output_mib: 1,
+            memory_mib: 4096,
         };
         change(&mut order);
         let now = self.clock.now();

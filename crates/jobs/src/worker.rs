@@ -1,11 +1,11 @@
 //! The worker: claims, has runs carried out, beats, settles.
 
 use crate::Error;
-use crate::limits::{AGAIN, BEAT, CHUNK_BYTES_MAX, CHUNK_WAIT, GIVE_UP, ROOM_MAX};
+use crate::limits::{AGAIN, BEAT, CHUNK_BYTES_MAX, CHUNK_WAIT, GIVE_UP, LINE_BYTES_MAX, ROOM_MAX};
 use crate::queue::{BoxFuture, Claim, Clock, Post, Queue};
-use crate::runner::{Halt, Line, Output, Runner, Stop};
-use regrow_control::features::job::policy::{self, End};
-use regrow_model::run::{Run, RunResult, State, Task, Worker};
+use crate::runner::{Runner, Stop, output};
+use regrow_control::features::job::policy::{self, End, Halt};
+use regrow_model::run::{Line, Run, RunEvent, RunResult, State, Stream, Task, Worker};
 use regrow_model::{Name, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -277,29 +277,31 @@ impl Shift {
 
     async fn carry_out_task(&self, claim: &Claim, halt: watch::Receiver<Halt>) -> End {
         let history = if claim.run.resume { self.history(&claim.run).await } else { Vec::new() };
-        let (output, lines) = Output::new();
+        let (output, lines) = output();
+        let begun = RunEvent::Try { attempt: claim.run.attempt, worker: self.post.worker().id.clone() };
+        let _ = output.send(Line::event((self.clock)(), begun)).await;
         let stop = Stop { halt, beat: self.beat.subscribe() };
         let run = self.runner.run(claim.run.clone(), history, output, stop);
         let (end, ()) = tokio::join!(run, self.write(claim, lines));
         end
     }
 
-    /// The lines of earlier tries.
-    async fn history(&self, run: &Run) -> Vec<String> {
+    /// What earlier tries told of their steps.
+    async fn history(&self, run: &Run) -> Vec<Line> {
         let (mut lines, mut after) = (Vec::new(), None);
         while let Ok(chunks) = self.queue.log(run.id.clone(), after.clone()).await {
             let Some(last) = chunks.last() else { break };
             after = Some(last.cursor.clone());
             let text = chunks.iter().flat_map(|chunk| chunk.lines.split(|byte| *byte == b'\n'));
-            let events = text.filter(|line| line.windows(7).any(|part| part == b"\"step\":"));
-            lines.extend(events.map(|line| String::from_utf8_lossy(line).into_owned()));
+            let read = text.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+            lines.extend(read.filter(|line| matches!(line.event, Some(RunEvent::Step { .. }))));
         }
         lines
     }
 
     /// Writes lines as they come, within the bound of the job; what is beyond is taken and left out, so that the run
     /// goes on.
-    async fn write(&self, claim: &Claim, mut lines: mpsc::Receiver<String>) {
+    async fn write(&self, claim: &Claim, mut lines: mpsc::Receiver<Line>) {
         let bound = usize::try_from(claim.run.order.output_mib).unwrap_or(1) << 20;
         let (mut number, mut written, mut left_out) = (0, 0, 0_u64);
         let mut chunk = Vec::new();
@@ -308,16 +310,15 @@ impl Shift {
             let mut next = Some(line);
             while let Some(line) = next.take() {
                 // Events are few, bounded each, and what people look for at the end.
-                let is_event = line.contains("\"stream\":\"event\"");
+                let is_event = line.stream == Stream::Event;
+                let line = record(line);
                 if written + chunk.len() + line.len() < bound || (is_event && written + chunk.len() < 2 * bound) {
                     chunk.extend_from_slice(line.as_bytes());
                     chunk.push(b'\n');
                 } else {
                     if left_out == 0 {
                         let text = format!("[the output has more than {} MiB: the rest is left out]", bound >> 20);
-                        let at = (self.clock)().0;
-                        let line = Line { at, stream: "regrow", host: None, line: Some(text), event: None };
-                        chunk.extend_from_slice(serde_json::to_string(&line).unwrap_or_default().as_bytes());
+                        chunk.extend_from_slice(record(Line::text((self.clock)(), Stream::Regrow, text)).as_bytes());
                         chunk.push(b'\n');
                     }
                     left_out += 1;
@@ -341,4 +342,15 @@ impl Shift {
             number += 1;
         }
     }
+}
+
+/// A line as it is kept: cut when it is too long.
+fn record(mut line: Line) -> String {
+    if let Some(text) = &mut line.line
+        && text.len() > LINE_BYTES_MAX
+    {
+        text.truncate(text.floor_char_boundary(LINE_BYTES_MAX));
+        text.push_str(" […]");
+    }
+    serde_json::to_string(&line).expect("model types always serialise")
 }

@@ -73,6 +73,10 @@ pub const CONCURRENCY_RUNS_MAX: u32 = 1_000;
 pub const RETRIES_MAX: u32 = 100;
 /// Most output kept of one run, MiB.
 pub const RUN_OUTPUT_MIB_MAX: u32 = 64;
+/// Most memory of one process of a run, MiB: as good as none.
+pub const RUN_MEMORY_MIB_MAX: u32 = 1 << 20;
+/// Least memory of one process of a run, MiB: below it hardly a program starts.
+pub const RUN_MEMORY_MIB_MIN: u32 = 16;
 /// Largest record of a run, bytes: with its end it must fit one etcd request of 1.5 MiB.
 pub const RUN_BYTES_MAX: usize = 512 << 10;
 /// Lines about one member that go with a verdict on it.

@@ -115,6 +115,8 @@ pub struct Order {
     pub hosts: Vec<String>,
     /// Most output kept, MiB.
     pub output_mib: u32,
+    /// Most memory of each of its processes, MiB.
+    pub memory_mib: u32,
 }
 
 /// A place of which there are only so many: a concurrency key.
@@ -414,6 +416,131 @@ pub struct StepTask {
     pub when: When,
     /// What it does; never steps again.
     pub task: Task,
+}
+
+/// One line of a run's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// When it came.
+    pub at: Time,
+    /// Where from.
+    pub stream: Stream,
+    /// The host that it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The text, without its line's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// What happened, for [`Stream::Event`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<RunEvent>,
+}
+
+impl Line {
+    /// A text of a stream.
+    pub fn text(at: Time, stream: Stream, line: impl Into<String>) -> Line {
+        Line { at, stream, host: None, line: Some(line.into()), event: None }
+    }
+
+    /// Something that happened.
+    pub fn event(at: Time, event: RunEvent) -> Line {
+        let host = match &event {
+            RunEvent::Host { host, .. } => Some(host.clone()),
+            _ => None,
+        };
+        Line { at, stream: Stream::Event, host, line: None, event: Some(event) }
+    }
+}
+
+/// Where a line of a run's log comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    /// The program's standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+    /// Something that happened, in a form for machines.
+    Event,
+    /// Regrow itself.
+    Regrow,
+}
+
+/// What happens in a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "what")]
+pub enum RunEvent {
+    /// A try begins.
+    Try {
+        /// Which, 1 for the first.
+        attempt: u32,
+        /// Who runs it.
+        worker: WorkerId,
+    },
+    /// A step of a job of several.
+    Step {
+        /// Its name.
+        step: Name,
+        /// What becomes of it.
+        state: StepState,
+    },
+    /// A play of a playbook begins.
+    Play {
+        /// Its name.
+        play: String,
+    },
+    /// A task of a playbook begins.
+    Task {
+        /// Its name.
+        task: String,
+    },
+    /// A task has ended on a host; for `ssh` the command has.
+    Host {
+        /// Which.
+        host: String,
+        /// The task's name; empty for `ssh`.
+        task: String,
+        /// How.
+        outcome: HostOutcome,
+        /// What it said, for people; cut when long.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        message: String,
+        /// What changed in a file, as a unified diff; cut when long.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        diff: String,
+    },
+}
+
+/// What becomes of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// It is under way.
+    Begun,
+    /// It has done what it was to do.
+    Succeeded,
+    /// It has failed.
+    Failed,
+    /// Its condition does not hold.
+    Skipped,
+}
+
+/// How something ended on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostOutcome {
+    /// It was so already, or nothing had to change.
+    Ok,
+    /// It changed something.
+    Changed,
+    /// It failed.
+    Failed,
+    /// It failed, and the playbook goes on all the same.
+    Ignored,
+    /// The host cannot be reached.
+    Unreachable,
+    /// A condition left it out.
+    Skipped,
 }
 
 /// A worker as it tells of itself.

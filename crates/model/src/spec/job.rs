@@ -76,6 +76,10 @@ pub struct Job {
     #[serde(default = "default_output")]
     #[schemars(range(min = 1, max = limits::RUN_OUTPUT_MIB_MAX))]
     pub output_mib: u32,
+    /// Most memory of each process of a run, MiB: 16 to 1,048,576. Default 4096.
+    #[serde(default = "default_memory")]
+    #[schemars(range(min = 16, max = limits::RUN_MEMORY_MIB_MAX))]
+    pub memory_mib: u32,
     /// Whether `POST /api/hooks/NAME` may start it: the request is signed with this secret (HMAC-SHA256 of the body, in
     /// `X-Hub-Signature-256`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,6 +104,10 @@ fn default_retention() -> Span {
 
 fn default_output() -> u32 {
     4
+}
+
+fn default_memory() -> u32 {
+    4096
 }
 
 /// One question of a job's survey.

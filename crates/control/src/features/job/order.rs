@@ -110,6 +110,7 @@ pub fn order(view: &View, name: &Name, wish: &Wish, by: &str, now: Time) -> Resu
         on_loss: spec.on_loss,
         down: spec.down,
         output_mib: spec.output_mib,
+        memory_mib: spec.memory_mib,
         answers,
     };
     let bytes = serde_json::to_vec(&order).expect("model types always serialise").len();

@@ -24,6 +24,18 @@ pub struct End {
     pub result: RunResult,
 }
 
+/// Why a run is to end early.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Halt {
+    /// It is not.
+    #[default]
+    No,
+    /// Somebody asks for it: politely first.
+    Cancelled(String),
+    /// The worker is lost, or gives up: nothing may be left at once.
+    Lost,
+}
+
 /// The run as it is when a worker begins it.
 pub fn begun(run: &Run, worker: &str, now: Time) -> Run {
     Run {

@@ -1,0 +1,64 @@
+//! Jobs and their runs: what doors can ask of the queue behind them.
+
+pub mod wire;
+
+use crate::BoxFuture;
+use regrow_control::features::job::order::Wish;
+use regrow_model::run::{Run, Worker};
+use regrow_model::spec::Job;
+use regrow_model::{Name, RunId};
+use std::collections::BTreeMap;
+use wire::{Again, LogPiece, RunsQuery, ScheduleLine};
+
+/// The jobs of the spec, and the queue of their runs.
+pub trait Jobs: Send + Sync + 'static {
+    /// The jobs, with what their runs may be given.
+    fn jobs(&self) -> BoxFuture<'_, Result<BTreeMap<Name, Job>, JobsError>>;
+
+    /// The schedules, and when each is due next.
+    fn schedules(&self) -> BoxFuture<'_, Result<Vec<ScheduleLine>, JobsError>>;
+
+    /// Accepts a run: it is durable when this answers. `by`: who asks, for people.
+    fn submit(&self, job: Name, wish: Wish, by: String) -> BoxFuture<'_, Result<RunId, JobsError>>;
+
+    /// Accepts a new run of what an ended one was given.
+    fn again(&self, id: RunId, again: Again, by: String) -> BoxFuture<'_, Result<RunId, JobsError>>;
+
+    /// A run, ended or not; `None` when it is not known, or forgotten.
+    fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<Run>, JobsError>>;
+
+    /// Runs, the newest first.
+    fn runs(&self, query: RunsQuery) -> BoxFuture<'_, Result<Vec<Run>, JobsError>>;
+
+    /// Why a run waits, for people, a line each; empty when it does not.
+    fn waits(&self, id: RunId) -> BoxFuture<'_, Result<Vec<String>, JobsError>>;
+
+    /// Ends a run; `false`: it had ended.
+    fn cancel(&self, id: RunId, by: String) -> BoxFuture<'_, Result<bool, JobsError>>;
+
+    /// The pieces of a run's log behind a cursor; none: there is nothing more now.
+    fn log(&self, id: RunId, after: Option<String>) -> BoxFuture<'_, Result<Vec<LogPiece>, JobsError>>;
+
+    /// Workers that have a lease.
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, JobsError>>;
+
+    /// The secret that requests of a job's webhook are signed with; `None` where there is no such job, or it has none.
+    fn webhook(&self, job: Name) -> BoxFuture<'_, Result<Option<Vec<u8>>, JobsError>>;
+}
+
+/// Why it was not done as asked. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JobsError {
+    /// What was sent does not fit; the caller's fault.
+    #[error("{0}")]
+    Usage(String),
+    /// It cannot be, as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such job or run.
+    #[error("{0}")]
+    NotFound(String),
+    /// It cannot be done now; retryable.
+    #[error("{0}")]
+    Unavailable(String),
+}

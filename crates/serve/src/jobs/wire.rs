@@ -1,0 +1,95 @@
+//! What travels about jobs and runs.
+
+use bytes::Bytes;
+use regrow_control::features::job::order::Wish;
+use regrow_model::run::{Run, State};
+use regrow_model::spec::Schedule;
+use regrow_model::{Name, RunId, Time};
+use serde::{Deserialize, Serialize};
+
+/// A run to be accepted: `POST /api/runs`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Submit {
+    /// The job.
+    pub job: Name,
+    /// What it is given, and when it may start.
+    #[serde(flatten)]
+    pub wish: Wish,
+}
+
+/// A run that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Which.
+    pub id: RunId,
+}
+
+/// How a run is to be repeated: `POST /api/runs/{id}/retry`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Again {
+    /// Only on the hosts on which something failed.
+    pub failed_hosts: bool,
+}
+
+/// Which runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunsQuery {
+    /// Only of this job.
+    pub job: Option<Name>,
+    /// Only in this state.
+    pub state: Option<State>,
+    /// Those that have ended too. Default true.
+    pub ended: bool,
+    /// At most so many, 1 to 10,000. Default 100.
+    pub limit: usize,
+}
+
+impl Default for RunsQuery {
+    fn default() -> RunsQuery {
+        RunsQuery { job: None, state: None, ended: true, limit: 100 }
+    }
+}
+
+/// A run with what is known around it: `GET /api/runs/{id}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunDetail {
+    /// The run.
+    #[serde(flatten)]
+    pub run: Run,
+    /// Why it waits, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<String>,
+}
+
+/// Whether a run was ended by this request: `POST /api/runs/{id}/cancel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {
+    /// `false`: it had ended before.
+    pub cancelled: bool,
+}
+
+/// A schedule and its next time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleLine {
+    /// Its name.
+    pub name: Name,
+    /// What the spec says.
+    pub schedule: Schedule,
+    /// When it is due next; `None`: never again, or it is at rest.
+    pub next: Option<Time>,
+    /// Times up to here are dealt with.
+    pub last: Option<Time>,
+    /// Runs that it began and that have not ended.
+    pub runs: Vec<RunId>,
+}
+
+/// A piece of a run's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPiece {
+    /// Where it is; give it to get what is behind it.
+    pub cursor: String,
+    /// Whole lines of JSON, a [`regrow_model::run::Line`] each.
+    pub lines: Bytes,
+}
