@@ -340,11 +340,12 @@ fn named(args: &str) -> Result<BTreeMap<String, String>, OrderError> {
     Ok(out)
 }
 
-/// The hosts that a task names, once each.
-fn hosts(task: &Task) -> Vec<String> {
+/// The hosts that a task works on, as far as they are known before it runs, once each: of the catalog all, or those of
+/// its limit, where a group stands for its members; of an inventory's file the limit as it is.
+pub(super) fn hosts(task: &Task) -> Vec<String> {
     let mut hosts = match task {
         Task::Exec(_) | Task::Http(_) => Vec::new(),
-        Task::Ansible(task) => task.limit.clone(),
+        Task::Ansible(task) => inventory::hosts(&task.inventory, &task.limit),
         Task::Ssh(task) => task.hosts.clone(),
         Task::Steps(steps) => steps.iter().flat_map(|step| hosts(&step.task)).collect(),
     };

@@ -1,5 +1,6 @@
 //! What follows an end, a loss, a deadline, a dead host.
 
+use super::inventory;
 use regrow_model::Time;
 use regrow_model::run::{Order, Run, RunResult, State, Task};
 use regrow_model::spec::{Down, OnLoss};
@@ -137,17 +138,24 @@ fn named(hosts: &[&String]) -> String {
     shown.join(", ") + &tail
 }
 
+/// The order without hosts that are dead. A step that has none left is left out with them.
 fn without(order: &Order, dead: &BTreeSet<String>) -> Order {
-    fn leave_out(task: &mut Task, dead: &BTreeSet<String>) {
+    fn leave_out(task: &mut Task, dead: &BTreeSet<String>) -> bool {
         match task {
-            Task::Exec(_) | Task::Http(_) => {}
-            Task::Ansible(task) => task.limit.retain(|host| !dead.contains(host)),
-            Task::Ssh(task) => task.hosts.retain(|host| !dead.contains(host)),
-            Task::Steps(steps) => steps.iter_mut().for_each(|step| leave_out(&mut step.task, dead)),
+            Task::Exec(_) | Task::Http(_) => true,
+            Task::Ansible(task) => inventory::leave_out(task, dead),
+            Task::Ssh(task) => {
+                task.hosts.retain(|host| !dead.contains(host));
+                !task.hosts.is_empty()
+            }
+            Task::Steps(steps) => {
+                steps.retain_mut(|step| leave_out(&mut step.task, dead));
+                true
+            }
         }
     }
     let mut order = order.clone();
-    leave_out(&mut order.task, dead);
-    order.hosts.retain(|host| !dead.contains(host));
+    let some_left = leave_out(&mut order.task, dead);
+    order.hosts.retain(|host| some_left && !dead.contains(host));
     order
 }

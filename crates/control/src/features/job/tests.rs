@@ -4,12 +4,13 @@ use super::order::order;
 use super::policy::{self, End};
 use super::queue::{Queue, Share, slot_key};
 use super::schedule::{self, Fired};
+use super::why::{Around, waits};
 use super::{OrderError, Wish};
-use regrow_model::run::{ModuleArgs, Order, Play, Run, RunResult, Slot, State, Task, Worker};
+use regrow_model::run::{Inventory, ModuleArgs, Order, Play, Run, RunResult, Slot, State, Task, Worker};
 use regrow_model::spec::{Down, OnLoss, Retry};
 use regrow_model::{CauseId, Name, Revision, RunId, Time, View, desired, key::Record};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -274,6 +275,142 @@ fn dead_hosts() {
     assert_eq!((parked.state, parked.why.as_str()), (State::Parked, "waits for b"));
     assert_eq!(policy::unparked(&parked, &dead), None);
     assert_eq!(policy::unparked(&parked, &BTreeSet::new()).expect("back").state, State::Queued);
+}
+
+/// Three nodes with their agents, of which `c` has died and is known by its member alone.
+fn three_nodes(spec: Value) -> View {
+    let mut view = view(spec);
+    for node in ["a", "b"] {
+        let record = json!({"address": format!("10.0.0.{node}"), "version": "1", "since": 0});
+        let record = serde_json::from_value(record).expect("a node");
+        view.put(Record::Node(name(node), record), Revision(2));
+    }
+    let member = json!({
+        "standing": "failed", "incarnation": 1, "address": "10.0.0.9:7946", "tags": {}, "agent": true, "listing": null,
+        "by": "a", "why": "no answer", "since": 0, "confirmed": null, "cause": CauseId::new(NOW, 2),
+    });
+    view.put(Record::Member(name("c"), Box::new(serde_json::from_value(member).expect("a member"))), Revision(2));
+    view
+}
+
+/// Shows which hosts a playbook on the catalog has: all of it, the dead too, or its limit with groups as their members;
+/// and that leaving the dead out never turns a limit into all.
+#[test]
+fn hosts_of_the_catalog() {
+    let groups = || BTreeMap::from([("web".to_owned(), vec!["a".to_owned(), "c".to_owned()])]);
+    let with = |limit: &[&str], groups: BTreeMap<String, Vec<String>>| {
+        let spec = json!({"down": "skip", "ansible": {"playbook": "x.yml", "target": {"limit": limit}}});
+        let mut order = order(&three_nodes(spec), &name("deploy"), &Wish::default(), "test", NOW).expect("accepted");
+        let Task::Ansible(task) = &mut order.task else { panic!("a playbook") };
+        let Inventory::Catalog { groups: known, .. } = &mut task.inventory else { panic!("the catalog") };
+        known.extend(groups);
+        order.hosts = super::order::hosts(&order.task);
+        order
+    };
+    assert_eq!(with(&[], BTreeMap::new()).hosts, ["a", "b", "c"]);
+    assert_eq!(with(&["all"], BTreeMap::new()).hosts, ["a", "b", "c"]);
+    assert_eq!(with(&["web", "b"], groups()).hosts, ["a", "b", "c"]);
+    assert_eq!(with(&["web"], groups()).hosts, ["a", "c"]);
+    let dead = |hosts: &[&str]| hosts.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let left = |order: Order, down: &[&str]| {
+        policy::accepted(Run { order: Arc::new(order), ..run(1, |_| {}) }, &dead(down), NOW)
+    };
+    let inventory = |run: &Run| {
+        let Task::Ansible(task) = &run.order.task else { panic!("a playbook") };
+        let Inventory::Catalog { hosts, groups } = &task.inventory else { panic!("the catalog") };
+        (hosts.keys().cloned().collect::<Vec<_>>().join(","), groups.clone(), task.limit.clone())
+    };
+    let all = left(with(&[], groups()), &["c"]);
+    assert_eq!((all.state, all.order.hosts.join(",").as_str()), (State::Queued, "a,b"));
+    assert_eq!(inventory(&all), ("a,b".into(), BTreeMap::from([("web".into(), vec!["a".into()])]), vec![]));
+    let part = left(with(&["web", "b"], groups()), &["a", "c"]);
+    assert_eq!((part.state, inventory(&part).2), (State::Queued, vec!["b".to_owned()]));
+    assert_eq!(left(with(&["web"], groups()), &["a", "c"]).state, State::Skipped);
+    assert_eq!(left(with(&["c"], BTreeMap::new()), &["c"]).state, State::Skipped);
+    assert_eq!(left(with(&[], BTreeMap::new()), &["a", "b", "c"]).state, State::Skipped);
+}
+
+/// Shows that a step all of whose hosts are dead is left out, and the others stay.
+#[test]
+fn steps_without_hosts() {
+    let spec = json!({"down": "skip", "steps": [
+        {"name": "one", "ansible": {"playbook": "x.yml", "target": {"limit": ["c"]}}},
+        {"name": "two", "ssh": {"hosts": ["c"], "command": ["id"]}},
+        {"name": "three", "ssh": {"hosts": ["a", "c"], "command": ["id"]}},
+        {"name": "four", "exec": {"command": ["id"]}},
+    ]});
+    let order = order(&three_nodes(spec), &name("deploy"), &Wish::default(), "test", NOW).expect("accepted");
+    let dead = BTreeSet::from(["c".to_owned()]);
+    let run = policy::accepted(Run { order: Arc::new(order), ..run(1, |_| {}) }, &dead, NOW);
+    let Task::Steps(steps) = &run.order.task else { panic!("steps") };
+    assert_eq!(steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["three", "four"]);
+    assert_eq!(run.order.hosts, ["a"]);
+}
+
+/// Shows every reason to wait, in the words that people read.
+#[test]
+fn reasons_to_wait() {
+    let slot = |name: &str| Slot { name: name.into(), limit: 1 };
+    let holder = |slot: Slot| policy::begun(&run(1, |order| order.slots = vec![slot]), "n-1", NOW);
+    let busy = |number| policy::begun(&run(number, |_| {}), "w", NOW);
+    let here = vec![worker(&[])];
+    let draining = vec![Worker { draining: true, ..worker(&["gpu"]) }];
+    let labels = |order: &mut Order| order.labels = vec![name("gpu")];
+    let seconds = |seconds| NOW.after(Duration::from_secs(seconds));
+    let parked = Run { state: State::Parked, ..run(9, |order| order.hosts = vec!["a".into(), "b".into()]) };
+    let retried = Run { failures: 1, due: seconds(20), ..run(9, |order| order.retry.times = 2) };
+    let id = holder(slot("x")).id;
+    type Case<'a> = (Run, Vec<Run>, &'a [Worker], Vec<String>);
+    let cases: Vec<Case<'_>> = vec![
+        (policy::begun(&run(9, |_| {}), "w", NOW), vec![], &here, vec![]),
+        (Run { due: seconds(5), ..run(9, |_| {}) }, vec![], &here, vec!["not due for another 5s".into()]),
+        (retried, vec![], &here, vec!["failed 1 of 3 times, tried again in 20s".into()]),
+        (parked, vec![], &here, vec!["parked until gossip sees b again".into()]),
+        (
+            run(9, |order| order.slots = vec![slot("key/host-a")]),
+            vec![holder(slot("key/host-a"))],
+            &here,
+            vec![format!("the key `host-a` is held by {id}")],
+        ),
+        (
+            run(9, |order| order.slots = vec![slot("job/deploy"), slot("key/free")]),
+            vec![holder(slot("job/deploy"))],
+            &here,
+            vec![format!("1 run of job/deploy at a time, now {id}")],
+        ),
+        (
+            run(9, |order| order.slots = vec![slot("schedule/nightly")]),
+            vec![holder(slot("schedule/nightly"))],
+            &here,
+            vec![format!("the last run of schedule/nightly has not ended: {id}")],
+        ),
+        (
+            run(9, |_| {}),
+            vec![],
+            &[],
+            vec!["there is no worker: start an agent with --jobs, or `regrow worker`".into()],
+        ),
+        (run(9, labels), vec![], &here, vec!["no worker has its labels: gpu".into()]),
+        (run(9, labels), vec![], &draining, vec!["every worker with gpu drains".into()]),
+        (run(9, |_| {}), (1..5).map(busy).collect(), &here, vec!["every worker is full: w (4 of 4)".into()]),
+        (
+            run(9, |_| {}),
+            vec![run(3, |_| {}), run(10, |order| order.priority = 9), run(11, |_| {})],
+            &here,
+            vec!["2 runs are before it".into()],
+        ),
+        (
+            run(9, |order| order.deadline = Some(Time(NOW.0 + 30_000))),
+            vec![],
+            &here,
+            vec!["a worker is about to take it".into(), "expires in 30s if it has not begun by then".into()],
+        ),
+    ];
+    let dead = BTreeSet::from(["b".to_owned()]);
+    for (run, live, workers, expected) in cases {
+        let around = Around { live: &live, workers, dead: &dead };
+        assert_eq!(waits(&run, around, NOW), expected);
+    }
 }
 
 /// A schedule every minute; now is ten minutes and a second behind `changed`.
