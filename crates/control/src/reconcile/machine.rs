@@ -216,6 +216,8 @@ impl Reconciler {
     }
 
     fn changed(&mut self, changes: Vec<StoreChange>, revision: Revision) {
+        // A revision that changed nothing of the view is none to plan for; what waited for it is freed all the same.
+        self.dirty |= !changes.is_empty();
         for change in changes {
             let ours = self.ours(&change.key);
             if let Err(error) = self.view.apply(&change.key, change.value.as_deref(), change.revision) {
@@ -232,7 +234,6 @@ impl Reconciler {
             }
         }
         self.view.revision = self.view.revision.max(revision);
-        self.dirty = true;
     }
 
     /// The life of this node that the record at a key is about, if it may have a process.
