@@ -76,8 +76,9 @@ pub trait Queue: Send + Sync + 'static {
     fn fire(&self, schedule: Name, was: Option<Fired>, is: Fired, runs: Vec<Run>)
     -> BoxFuture<'_, Result<bool, Error>>;
 
-    /// Does what nobody asks for: losses, deadlines, hosts that are back. `dead`: hosts that gossip says are dead.
-    fn tend(&self, dead: BTreeSet<String>) -> BoxFuture<'_, Result<(), Error>>;
+    /// Does what nobody asks for: losses, deadlines, hosts that are back. `dead`: hosts that gossip says are dead;
+    /// `None`: not known, and parked runs stay so.
+    fn tend(&self, dead: Option<BTreeSet<String>>) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Forgets what is old.
     fn sweep(&self) -> BoxFuture<'_, Result<(), Error>>;

@@ -1,24 +1,42 @@
 //! What nobody asks for: losses, deadlines, schedules, and what is old.
 
 use crate::limits::{SWEEP, TEND};
-use crate::queue::{Clock, Queue};
+use crate::queue::{BoxFuture, Clock, Queue};
 use crate::worker::fresh_id;
-use regrow_control::features::job::order::{self, Wish};
+use regrow_control::features::job::order::{OrderError, Wish};
 use regrow_control::features::job::policy;
 use regrow_control::features::job::schedule::{self, Fired};
 use regrow_model::run::{Order, Run, State};
-use regrow_model::{Name, Time, View};
-use std::collections::BTreeSet;
+use regrow_model::{Entry, Name, Time, desired};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 
 /// What a tender knows of the cluster beside the queue.
 pub trait Cluster: Send + Sync + 'static {
-    /// The cluster as it is; `None` where it is not known, and then no schedule is looked at.
-    fn view(&self) -> crate::BoxFuture<'_, Option<Arc<View>>>;
-    /// Hosts that gossip says are dead.
-    fn dead(&self) -> BTreeSet<String>;
+    /// The schedules of the spec; none where it is not known.
+    fn schedules(&self) -> BoxFuture<'_, BTreeMap<Name, Entry<desired::Schedule>>>;
+    /// The order of a run, as the cluster is now; `None` where that is not known now.
+    fn order(&self, job: Name, wish: Wish, by: String) -> BoxFuture<'_, Option<Result<Order, OrderError>>>;
+    /// Hosts that gossip says are dead; `None` where that is not known, and then what is parked stays so.
+    fn dead(&self) -> BoxFuture<'_, Option<BTreeSet<String>>>;
+}
+
+/// For a process that knows nothing of the cluster: it tends what the queue alone says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nothing;
+
+impl Cluster for Nothing {
+    fn schedules(&self) -> BoxFuture<'_, BTreeMap<Name, Entry<desired::Schedule>>> {
+        Box::pin(async { BTreeMap::new() })
+    }
+    fn order(&self, _: Name, _: Wish, _: String) -> BoxFuture<'_, Option<Result<Order, OrderError>>> {
+        Box::pin(async { None })
+    }
+    fn dead(&self) -> BoxFuture<'_, Option<BTreeSet<String>>> {
+        Box::pin(async { None })
+    }
 }
 
 /// A run of an order that waits from now on, or from `due`.
@@ -45,20 +63,28 @@ pub fn waiting(order: Order, due: Time, now: Time, dead: &BTreeSet<String>) -> R
 /// Tends a queue until `end` says so. Any number of processes may, at the same time.
 pub async fn tend(queue: Arc<dyn Queue>, cluster: Arc<dyn Cluster>, clock: Clock, mut end: watch::Receiver<bool>) {
     let mut swept: Option<Instant> = None;
+    let mut dealt_with: BTreeMap<Name, Time> = BTreeMap::new();
     loop {
         let ended = tokio::time::timeout(TEND, end.wait_for(|end| *end)).await;
         if ended.is_ok() {
             return;
         }
-        if let Err(error) = queue.tend(cluster.dead()).await {
+        if let Err(error) = queue.tend(cluster.dead().await).await {
             tracing::debug!(%error, "the queue cannot be tended");
             continue;
         }
-        if let Some(view) = cluster.view().await {
-            for (name, schedule) in &view.schedules {
-                if let Err(error) = begin(&*queue, &*cluster, &view, name, schedule, clock()).await {
-                    tracing::debug!(%error, schedule = %name, "the schedule cannot be looked at");
-                }
+        let schedules = cluster.schedules().await;
+        dealt_with.retain(|name, _| schedules.contains_key(name));
+        for (name, schedule) in &schedules {
+            // Most looks find nothing due, and ask the queue nothing.
+            let known = dealt_with.get(name).copied().unwrap_or_default();
+            let now = clock();
+            if schedule::next_after(&schedule.spec, known.max(schedule.at)).is_none_or(|next| next > now) {
+                continue;
+            }
+            match begin(&*queue, &*cluster, name, schedule, now).await {
+                Ok(at) => drop(dealt_with.insert(name.clone(), at)),
+                Err(error) => tracing::debug!(%error, schedule = %name, "the schedule cannot be looked at"),
             }
         }
         if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
@@ -70,24 +96,18 @@ pub async fn tend(queue: Arc<dyn Queue>, cluster: Arc<dyn Cluster>, clock: Clock
     }
 }
 
-/// Begins the runs of a schedule whose times have come.
+/// Begins the runs of a schedule whose times have come. The answer: times up to there are dealt with.
 pub async fn begin(
     queue: &dyn Queue,
     cluster: &dyn Cluster,
-    view: &View,
     name: &Name,
-    schedule: &regrow_model::desired::Schedule,
+    schedule: &desired::Schedule,
     now: Time,
-) -> Result<(), crate::Error> {
-    // Most looks find nothing due, and ask the queue nothing.
-    let next = schedule::next_after(&schedule.spec, schedule.at);
-    if next.is_none_or(|next| next > now) {
-        return Ok(());
-    }
+) -> Result<Time, crate::Error> {
     let was = queue.fired(name.clone()).await?;
     let fired = was.clone().unwrap_or_default();
     if schedule::next_after(&schedule.spec, fired.at.max(schedule.at)).is_none_or(|next| next > now) {
-        return Ok(());
+        return Ok(fired.at);
     }
     let mut live = Vec::new();
     for id in &fired.runs {
@@ -96,17 +116,19 @@ pub async fn begin(
     let due = schedule::due(&schedule.spec, schedule.at, &fired, &live.iter().collect::<Vec<_>>(), now);
     let by = format!("schedule/{name}");
     let wish = Wish { parameters: schedule.spec.parameters.clone(), ..Wish::default() };
+    let dead = cluster.dead().await.unwrap_or_default();
     let mut runs = Vec::new();
     for time in &due.fire {
-        match order::order(view, &schedule.spec.job, &wish, &by, now) {
-            Ok(mut order) => {
+        match cluster.order(schedule.spec.job.clone(), wish.clone(), by.clone()).await {
+            Some(Ok(mut order)) => {
                 if schedule.spec.overlap != regrow_model::spec::Overlap::Allow {
-                    let slot = regrow_model::run::Slot { name: format!("schedule/{name}"), limit: 1 };
+                    let slot = regrow_model::run::Slot { name: by.clone(), limit: 1 };
                     order.slots.push(slot);
                 }
-                runs.push(waiting(order, *time, now, &cluster.dead()));
+                runs.push(waiting(order, *time, now, &dead));
             }
-            Err(error) => tracing::warn!(schedule = %name, %error, "the schedule's run is refused"),
+            Some(Err(error)) => tracing::warn!(schedule = %name, %error, "the schedule's run is refused"),
+            None => return Ok(fired.at),
         }
     }
     let mut known: Vec<_> = live.iter().map(|run| run.id.clone()).collect();
@@ -114,10 +136,12 @@ pub async fn begin(
     if let Some((count, why)) = due.left_out {
         tracing::info!(schedule = %name, count, "times are left out: {why}");
     }
-    if queue.fire(name.clone(), was, Fired { at: due.at, runs: known }, runs).await? {
-        for id in due.cancel {
-            queue.cancel(id, by.clone()).await?;
-        }
+    if !queue.fire(name.clone(), was, Fired { at: due.at, runs: known }, runs).await? {
+        // Another process has dealt with it; what it remembers is read with the next look.
+        return Ok(fired.at);
     }
-    Ok(())
+    for id in due.cancel {
+        queue.cancel(id, by.clone()).await?;
+    }
+    Ok(due.at)
 }

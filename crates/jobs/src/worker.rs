@@ -26,6 +26,18 @@ pub struct Settings {
     pub drain: Duration,
 }
 
+/// What a worker is told to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// To take runs.
+    #[default]
+    Work,
+    /// To take no more, and end when what runs has ended, or the drain is over.
+    Drain,
+    /// To end what runs, and itself.
+    Stop,
+}
+
 /// Runs waiting to be settled, and who waits for it.
 type Settling = (Claim, Run, oneshot::Sender<()>);
 
@@ -46,16 +58,15 @@ async fn answer(claiming: &mut Option<BoxFuture<'_, Result<Vec<Claim>, Error>>>)
     }
 }
 
-/// Works until `end` says so, and then until what runs has ended, or the drain is over. A lease that ends is taken
-/// anew.
+/// Works until `call` says otherwise. A lease that ends is taken anew.
 pub async fn work(
     queue: Arc<dyn Queue>,
     runner: Arc<dyn Runner>,
     settings: Settings,
     clock: Clock,
-    mut end: watch::Receiver<bool>,
+    mut call: watch::Receiver<Call>,
 ) {
-    while !*end.borrow_and_update() {
+    while *call.borrow_and_update() == Call::Work {
         let worker = Worker {
             id: id(&settings.node),
             node: settings.node.clone(),
@@ -68,11 +79,11 @@ pub async fn work(
         match queue.enlist(worker).await {
             Ok(post) => {
                 let shift = Shift::new(queue.clone(), post, runner.clone(), clock.clone(), began);
-                shift.work(&settings, end.clone()).await;
+                shift.work(&settings, call.clone()).await;
             }
             Err(error) => tracing::debug!(%error, "no lease for the worker"),
         }
-        let _ = tokio::time::timeout(AGAIN, end.wait_for(|end| *end)).await;
+        let _ = tokio::time::timeout(AGAIN, call.wait_for(|call| *call != Call::Work)).await;
     }
 }
 
@@ -114,7 +125,7 @@ impl Shift {
         Arc::new(Shift { queue, post, runner, clock, beat, lost })
     }
 
-    async fn work(self: Arc<Shift>, settings: &Settings, mut end: watch::Receiver<bool>) {
+    async fn work(self: Arc<Shift>, settings: &Settings, mut call: watch::Receiver<Call>) {
         let room = usize::try_from(settings.room.clamp(1, ROOM_MAX)).unwrap_or(1);
         let (settling, settled) = mpsc::channel::<Settling>(room.max(SETTLED_AT_ONCE));
         let beating = tokio::spawn(self.clone().keep_beating());
@@ -122,7 +133,8 @@ impl Shift {
         let mut halts: BTreeMap<RunId, watch::Sender<Halt>> = BTreeMap::new();
         let mut runs: JoinSet<RunId> = JoinSet::new();
         let mut lost = self.lost.subscribe();
-        let mut draining = *end.borrow_and_update();
+        let mut draining = *call.borrow_and_update() != Call::Work;
+        let mut stopped = call.clone();
         let mut patience = std::pin::pin!(tokio::time::sleep(FOR_EVER));
         let post = self.post.clone();
         // Kept from turn to turn: a claim that is given up half way would be found again only later.
@@ -143,7 +155,8 @@ impl Shift {
             tokio::select! {
                 biased;
                 _ = lost.wait_for(|lost| *lost) => break,
-                _ = end.wait_for(|end| *end), if !draining => {
+                _ = stopped.wait_for(|call| *call == Call::Stop) => break,
+                _ = call.wait_for(|call| *call != Call::Work), if !draining => {
                     draining = true;
                     patience.as_mut().reset(tokio::time::Instant::now() + settings.drain);
                     if let Err(error) = self.post.drain().await {

@@ -260,19 +260,21 @@ impl Inner {
         }
     }
 
-    async fn tend(&self, dead: &BTreeSet<String>) -> Result<(), Error> {
+    async fn tend(&self, dead: Option<&BTreeSet<String>>) -> Result<(), Error> {
         let now = (self.clock)();
         let late = Command::new("ZRANGEBYSCORE").arg(key("deadlines")).arg("-inf");
         let late = self.ids(late.arg(format!("({}", now.0)).arg("LIMIT").number(0).number(1_000)).await?;
-        let parked = self.ids(Command::new("ZRANGE").arg(key("parked")).number(0).number(-1)).await?;
         let mut changed: Vec<(Run, i64)> = Vec::new();
         for (run, fence) in self.runs(&late).await? {
             if matches!(run.state, State::Queued | State::Parked) {
                 changed.push((policy::expired(&run, now), fence));
             }
         }
-        for (run, fence) in self.runs(&parked).await? {
-            changed.extend(policy::unparked(&run, dead).map(|run| (run, fence)));
+        if let Some(dead) = dead {
+            let parked = self.ids(Command::new("ZRANGE").arg(key("parked")).number(0).number(-1)).await?;
+            for (run, fence) in self.runs(&parked).await? {
+                changed.extend(policy::unparked(&run, dead).map(|run| (run, fence)));
+            }
         }
         let changes: Vec<Change<'_>> = changed.iter().map(|(run, fence)| Change::of(run, Some(*fence), None)).collect();
         self.change(None, None, &changes).await?;
@@ -467,8 +469,8 @@ impl Queue for RedisQueue {
         Box::pin(async move { self.inner.fire(&schedule, was.as_ref(), &is, &runs).await })
     }
 
-    fn tend(&self, dead: BTreeSet<String>) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async move { self.inner.tend(&dead).await })
+    fn tend(&self, dead: Option<BTreeSet<String>>) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move { self.inner.tend(dead.as_ref()).await })
     }
 
     fn sweep(&self) -> BoxFuture<'_, Result<(), Error>> {

@@ -184,6 +184,24 @@ impl Inner {
         Ok(())
     }
 
+    /// A sign of life of a worker that has its place. Errors: `Lost`: it has none any more.
+    pub(super) async fn put_beat(&self, worker: &Worker, lease: LeaseId) -> Result<(), Error> {
+        let record = serde_json::to_vec(worker).expect("model types always serialise");
+        let beat = PutRequest { lease, ..PutRequest::new(state::worker(&worker.id), record) };
+        let compare = vec![Only::Enlisted(worker.id.clone(), lease).compare()];
+        let answer = self.store.txn(TxnRequest { compare, success: vec![Op::Put(beat)], failure: vec![] }).await?;
+        if answer.succeeded { Ok(()) } else { Err(Error::Lost) }
+    }
+
+    /// Takes the place of a worker that has not been heard of since a revision.
+    pub(super) async fn remove_worker(&self, worker: &WorkerId, revision: i64) -> Result<(), Error> {
+        let since = CompareTarget::ModRevision(Revision(revision));
+        let compare = vec![Compare::new(state::worker(worker), CompareOp::Equal, since)];
+        let success = vec![delete(state::worker(worker))];
+        self.store.txn(TxnRequest { compare, success, failure: vec![] }).await?;
+        Ok(())
+    }
+
     /// Asks the worker of a run for its end; `false` when the run has changed.
     pub(super) async fn ask_for_end(&self, id: &RunId, fence: i64, by: &str) -> Result<bool, Error> {
         let fence = CompareTarget::ModRevision(Revision(fence));

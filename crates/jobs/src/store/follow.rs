@@ -17,6 +17,7 @@ pub(super) async fn load(inner: &Arc<Inner>) -> Result<Watch, Error> {
         fresh.apply(&kv.key, Some(&kv.value), kv.mod_revision.0);
     }
     let mut known = inner.known();
+    fresh.remember(&known);
     fresh.taken = std::mem::take(&mut known.taken);
     *known = fresh;
     drop(known);
@@ -25,19 +26,32 @@ pub(super) async fn load(inner: &Arc<Inner>) -> Result<Watch, Error> {
 }
 
 /// Follows until the queue is dropped; a watch that ends is begun again.
-pub(super) async fn follow(inner: Weak<Inner>, mut watch: Watch) {
+///
+/// `moved`: told when the store has gone to another place.
+pub(super) async fn follow(inner: Weak<Inner>, mut watch: Watch, mut moved: tokio::sync::watch::Receiver<u64>) {
+    moved.mark_unchanged();
     loop {
-        let item = watch.next().await;
+        let item = tokio::select! {
+            biased;
+            Ok(()) = moved.changed() => {
+                let gone = Revision(0);
+                Some(Err(regrow_store::Error::Compacted { requested: gone, compacted: gone }))
+            }
+            item = watch.next() => item,
+        };
         let Some(inner) = inner.upgrade() else { return };
         match item {
             Some(Ok(WatchItem::Events { events, .. })) => {
                 let mut known = inner.known();
+                let mut is_news = false;
                 for event in events {
                     let value = (event.kind == EventKind::Put).then_some(event.kv.value.as_ref());
-                    known.apply(&event.kv.key, value, event.kv.mod_revision.0);
+                    is_news |= known.apply(&event.kv.key, value, event.kv.mod_revision.0);
                 }
                 drop(known);
-                inner.tell_news();
+                if is_news {
+                    inner.tell_news();
+                }
             }
             Some(Ok(WatchItem::Progress { .. })) => {}
             Some(Err(regrow_store::Error::Closed)) | None => return,

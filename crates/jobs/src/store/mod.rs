@@ -12,7 +12,9 @@
 //! | `/regrow/job/key/<digest>` | the run that a word of a caller's own stands for |
 //!
 //! Every process watches `queue/` and so knows all that has not ended; nothing is polled. The fence of a run is the
-//! revision of its key. A change of a run is a transaction that compares it; several are nested in one, so that they
+//! revision of its key. A worker's beat keeps its lease and writes its key, so that a store which has started anew, and
+//! with it every lease, hides no death: who has not seen a worker's key change for as long as a lease lives removes it,
+//! if it still is what was seen. A change of a run is a transaction that compares it; several are nested in one, so that they
 //! share a sync and one that fails spoils no other.
 
 mod change;
@@ -25,7 +27,7 @@ use crate::queue::{BoxFuture, Chunk, Clock, Post, Queue, Submission};
 use crate::{Error, limits};
 use regrow_control::features::job::policy;
 use regrow_control::features::job::schedule::Fired;
-use regrow_model::run::{Run, State, Worker};
+use regrow_model::run::{Run, State, Worker, WorkerId};
 use regrow_model::{Name, RunId};
 use regrow_store::{LeaseGrantRequest, LeaseId, Store};
 use state::Known;
@@ -50,10 +52,20 @@ struct Inner {
 impl StoreQueue {
     /// Opens the queue of a store: reads what has not ended, and follows it from then on. Errors: `Store`.
     pub async fn open(store: Arc<dyn Store>, clock: Clock) -> Result<StoreQueue, Error> {
+        StoreQueue::open_moving(store, clock, watch::channel(0).1).await
+    }
+
+    /// The same on a store that may go to another place: `moved` tells each time, and then everything is read anew, as
+    /// the revisions that fences are have become others.
+    pub async fn open_moving(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        moved: watch::Receiver<u64>,
+    ) -> Result<StoreQueue, Error> {
         let (news, _) = watch::channel(0);
         let inner = Arc::new(Inner { store, clock, known: Mutex::new(Known::default()), news });
         let watch = follow::load(&inner).await?;
-        tokio::spawn(follow::follow(Arc::downgrade(&inner), watch));
+        tokio::spawn(follow::follow(Arc::downgrade(&inner), watch, moved));
         Ok(StoreQueue { inner })
     }
 
@@ -83,17 +95,27 @@ impl StoreQueue {
         }
     }
 
-    async fn tend_all(&self, dead: BTreeSet<String>) -> Result<(), Error> {
+    async fn tend_all(&self, dead: Option<BTreeSet<String>>) -> Result<(), Error> {
         let now = (self.inner.clock)();
+        let silent: Vec<(WorkerId, i64)> = {
+            let known = self.inner.known();
+            let silent = known.workers.iter().filter(|(_, here)| here.since.elapsed() >= limits::LEASE);
+            silent.map(|(id, here)| (id.clone(), here.revision)).collect()
+        };
+        for (worker, revision) in silent {
+            self.inner.remove_worker(&worker, revision).await?;
+        }
         let (mut changes, mut absent) = (Vec::new(), Vec::new());
         {
             let known = self.inner.known();
             for run in known.queue.late(now) {
                 changes.push(known.change(&run, policy::expired(&run, now)));
             }
-            for run in known.queue.parked() {
-                if let Some(next) = policy::unparked(&run, &dead) {
-                    changes.push(known.change(&run, next));
+            if let Some(dead) = &dead {
+                for run in known.queue.parked() {
+                    if let Some(next) = policy::unparked(&run, dead) {
+                        changes.push(known.change(&run, next));
+                    }
                 }
             }
             for (worker, runs) in known.queue.running().filter(|(worker, _)| !known.workers.contains_key(*worker)) {
@@ -147,7 +169,7 @@ impl Queue for StoreQueue {
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, Error>> {
-        Box::pin(async move { Ok(self.inner.known().workers.values().cloned().collect()) })
+        Box::pin(async move { Ok(self.inner.known().workers.values().map(|here| here.worker.clone()).collect()) })
     }
 
     fn cancel(&self, id: RunId, by: String) -> BoxFuture<'_, Result<bool, Error>> {
@@ -172,7 +194,7 @@ impl Queue for StoreQueue {
         Box::pin(self.inner.fire(schedule, was, is, runs))
     }
 
-    fn tend(&self, dead: BTreeSet<String>) -> BoxFuture<'_, Result<(), Error>> {
+    fn tend(&self, dead: Option<BTreeSet<String>>) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(self.tend_all(dead))
     }
 

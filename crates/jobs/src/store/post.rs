@@ -67,8 +67,8 @@ impl StorePost {
             if !found.is_empty() {
                 return Ok(found);
             }
-            let workers: Vec<_> = known.workers.values().filter(|worker| !worker.draining).collect();
-            let index = workers.iter().position(|worker| worker.id == self.worker.id).unwrap_or(0);
+            let workers: Vec<_> = known.workers.values().filter(|here| !here.worker.draining).collect();
+            let index = workers.iter().position(|here| here.worker.id == self.worker.id).unwrap_or(0);
             let share = Share { index, of: workers.len().max(1) };
             let taken = known.taken.clone();
             let picks = known.queue.next(&self.worker, share, room, now, &taken);
@@ -120,14 +120,17 @@ impl StorePost {
 
     async fn settle_all(&self, settled: Vec<(Claim, Run)>) -> Result<Vec<bool>, Error> {
         let ids: Vec<RunId> = settled.iter().map(|(claim, _)| claim.run.id.clone()).collect();
-        let changes = settled.into_iter().map(|(claim, run)| Change {
+        let change = |(claim, run): &(Claim, Run)| Change {
             id: claim.run.id.clone(),
             fence: claim.fence,
-            run,
+            run: run.clone(),
             take: Vec::new(),
-            free: claim.places,
-        });
-        let fences = self.inner.commit(None, changes.collect()).await?;
+            free: claim.places.clone(),
+        };
+        let mut fences = self.inner.commit(None, settled.iter().map(change).collect()).await?;
+        for (fence, (claim, run)) in fences.iter_mut().zip(&settled).filter(|(fence, _)| fence.is_none()) {
+            *fence = self.settle_moved(claim, change(&(claim.clone(), run.clone()))).await?;
+        }
         let mut mine = self.mine();
         ids.iter().for_each(|id| {
             mine.remove(id);
@@ -137,6 +140,20 @@ impl StorePost {
             told.remove(id);
         });
         Ok(fences.into_iter().map(|fence| fence.is_some()).collect())
+    }
+
+    /// Settles a run whose record has another revision because its store has gone to another place: the same try of the
+    /// same worker is still under way there. `None`: it is not.
+    async fn settle_moved(&self, claim: &Claim, change: Change) -> Result<Option<i64>, Error> {
+        let Some((run, fence)) = self.inner.read_live(&claim.run.id).await? else { return Ok(None) };
+        let is_ours = run.state == State::Running
+            && run.worker.as_ref() == Some(&self.worker.id)
+            && run.attempt == claim.run.attempt;
+        if !is_ours || fence == claim.fence {
+            return Ok(None);
+        }
+        let done = self.inner.commit(None, vec![Change { fence, ..change }]).await?;
+        Ok(done.into_iter().next().flatten())
     }
 
     async fn wait_for_cancels(&self) -> Result<Vec<(RunId, String)>, Error> {
@@ -191,8 +208,11 @@ impl Post for StorePost {
 
     fn beat(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            match self.inner.store.lease_keep_alive(self.lease).await {
-                Ok(_) => Ok(()),
+            let worker = Worker { draining: self.draining.load(Ordering::Acquire), ..self.worker.clone() };
+            let kept = self.inner.store.lease_keep_alive(self.lease);
+            let (kept, told) = tokio::join!(kept, self.inner.put_beat(&worker, self.lease));
+            match kept {
+                Ok(_) => told,
                 Err(regrow_store::Error::LeaseNotFound(_)) => Err(Error::Lost),
                 Err(error) => Err(error.into()),
             }

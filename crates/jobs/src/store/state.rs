@@ -7,6 +7,7 @@ use regrow_model::key::JOBS;
 use regrow_model::run::{Run, Worker, WorkerId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 pub(super) fn live(id: &RunId) -> String {
     format!("{JOBS}queue/live/{id}")
@@ -24,8 +25,9 @@ pub(super) fn cancel(id: &RunId) -> String {
     format!("{JOBS}queue/cancel/{id}")
 }
 
-pub(super) fn hot() -> String {
-    format!("{JOBS}queue/")
+/// All that is watched.
+pub(super) fn hot() -> &'static str {
+    "/regrow/job/queue/"
 }
 
 pub(super) fn done(id: &RunId) -> String {
@@ -49,13 +51,22 @@ pub(super) fn word(word: &str) -> String {
     format!("{JOBS}key/{}", regrow_model::Digest::of([word.as_bytes()]))
 }
 
+/// A worker that has its place.
+pub(super) struct Here {
+    pub(super) worker: Worker,
+    /// Of its last beat that is known of.
+    pub(super) revision: i64,
+    /// When that became known here: not before it was written.
+    pub(super) since: Instant,
+}
+
 /// What is known.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) queue: Queue,
     /// The revision of each key's last change; of one that is gone for as long as an older change of it may come.
     fences: BTreeMap<RunId, i64>,
-    pub(super) workers: BTreeMap<WorkerId, Worker>,
+    pub(super) workers: BTreeMap<WorkerId, Here>,
     /// Runs whose end is asked for, and by whom.
     pub(super) cancels: BTreeMap<RunId, String>,
     /// Runs that posts of this process are claiming, run, or have just settled.
@@ -65,14 +76,14 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Takes in a change of a key; `None`: it is gone.
-    pub(super) fn apply(&mut self, key: &[u8], value: Option<&[u8]>, revision: i64) {
+    /// Takes in a change of a key; `None`: it is gone. `false`: it is only a sign of life.
+    pub(super) fn apply(&mut self, key: &[u8], value: Option<&[u8]>, revision: i64) -> bool {
         self.revision = self.revision.max(revision);
-        let Some(rest) = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(&hot())) else { return };
-        let Some((kind, rest)) = rest.split_once('/') else { return };
+        let rest = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(hot()));
+        let Some((kind, rest)) = rest.and_then(|rest| rest.split_once('/')) else { return false };
         match kind {
             "live" => {
-                let Ok(id) = rest.parse::<RunId>() else { return };
+                let Ok(id) = rest.parse::<RunId>() else { return false };
                 let run = value.map(serde_json::from_slice::<Run>);
                 match run.transpose() {
                     Ok(run) => self.put(&id, run.map(Arc::new), revision),
@@ -80,26 +91,38 @@ impl Known {
                 }
             }
             "slot" => {
-                let Some((slot, place)) = rest.split_once('/') else { return };
+                let Some((slot, place)) = rest.split_once('/') else { return false };
                 let holder = value.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
                 if let Ok(place) = place.parse() {
                     self.queue.hold(slot, place, holder);
                 }
             }
             "worker" => {
-                match value.and_then(|value| serde_json::from_slice::<Worker>(value).ok()) {
-                    Some(worker) => drop(self.workers.insert(rest.into(), worker)),
-                    None => drop(self.workers.remove(rest)),
+                let Some(worker) = value.and_then(|value| serde_json::from_slice::<Worker>(value).ok()) else {
+                    return self.workers.remove(rest).is_some();
                 };
+                let was = self.workers.insert(rest.into(), Here { worker, revision, since: Instant::now() });
+                let is = self.workers.get(rest).map(|here| &here.worker);
+                return was.as_ref().map(|was| &was.worker) != is;
             }
             "cancel" => {
-                let Ok(id) = rest.parse::<RunId>() else { return };
+                let Ok(id) = rest.parse::<RunId>() else { return false };
                 match value {
                     Some(by) => drop(self.cancels.insert(id, String::from_utf8_lossy(by).into_owned())),
                     None => drop(self.cancels.remove(&id)),
                 }
             }
-            _ => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// What was known of workers before everything was read anew: when they were last heard of.
+    pub(super) fn remember(&mut self, before: &Known) {
+        for (id, here) in &mut self.workers {
+            if let Some(was) = before.workers.get(id).filter(|was| was.revision == here.revision) {
+                here.since = was.since;
+            }
         }
     }
 
