@@ -5,8 +5,8 @@ set -eu
 
 case "${1:?run, test or bench}" in
 run) packages="haproxy python3" ;;
-test) packages="faketime haproxy python3 python3-venv curl procps serf redis-server redis-tools etcd-server etcd-client openssh-server openssh-client openssl" ;;
-bench) packages="haproxy python3 curl procps wrk serf etcd-server etcd-client iproute2 nftables" ;;
+test) packages="ansible-core faketime haproxy python3 python3-venv curl procps serf redis-server redis-tools etcd-server etcd-client openssh-server openssh-client openssl" ;;
+bench) packages="ansible-core python3-rq pssh clustershell openssh-server openssh-client redis-server haproxy python3 curl procps wrk serf etcd-server etcd-client iproute2 nftables" ;;
 *) echo "install.sh: $1 is not run, test or bench" >&2; exit 2 ;;
 esac
 [ "$1" = test ] && packages="$packages wrk"

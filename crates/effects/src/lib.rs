@@ -4,6 +4,7 @@
 //! what happens unasked comes as an [`regrow_model::Observation`] through a bounded channel.
 //!
 //! - Instances are processes that outlive the agent; each has a shim beside it ([`shim_main`]).
+//! - Runs of jobs are carried out ([`run`]), each under a leash ([`leash_main`]) that ends it with its worker.
 //! - Files are put in place as whole sets, and kept.
 //! - Everything has a bound: time, output, connections, processes. Every refusal has a name
 //!   ([`regrow_model::observed::WorldErrorKind`]) and a text that says what, to what, and why.
@@ -17,6 +18,7 @@ mod handler;
 mod haproxy;
 mod http;
 mod instance;
+mod leash;
 mod logs;
 mod output;
 mod owner;
@@ -24,6 +26,7 @@ mod pidfd;
 mod port;
 mod probe;
 mod proc;
+pub mod run;
 mod shim;
 mod signal;
 pub mod ssh;
@@ -32,6 +35,7 @@ mod world;
 
 pub use handler::{Handled, Script, handle};
 pub use instance::ShimCommand;
+pub use leash::leash_main;
 pub use logs::Reader;
 pub use shim::shim_main;
 pub use world::World;

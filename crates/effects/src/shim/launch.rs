@@ -86,7 +86,7 @@ fn become_program(launch: &Launch) -> WorldError {
 /// Undoes what the agent inherited: a shell that starts it in the background, or `nohup`, has it ignore signals, and
 /// what is ignored stays so in every program after it. An instance that is stopped by SIGINT would never notice.
 #[expect(unsafe_code, reason = "setting any signal's action is unsafe to nix, for the handlers that it could be given")]
-fn default_signals() {
+pub(crate) fn default_signals() {
     let _ = SigSet::empty().thread_set_mask();
     for signal in nix::sys::signal::Signal::iterator() {
         // SAFETY: no handler is set, and this process has one thread. That SIGKILL and SIGSTOP refuse is as it should be.

@@ -15,6 +15,8 @@ mod keep;
 mod launch;
 mod line;
 
+pub(crate) use launch::default_signals;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

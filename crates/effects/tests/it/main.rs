@@ -8,5 +8,6 @@ mod instances;
 mod output;
 mod proxy;
 mod refusals;
+mod runs;
 mod stops;
 mod telling;

@@ -1,6 +1,7 @@
-//! The program that tests run: as `shim …`, and as an agent that can be killed.
+//! The program that tests run: as `shim …` and `leash …`, and as an agent and a worker that can be killed.
 
-use regrow_effects::{ShimCommand, World, shim_main};
+use regrow_effects::run::Runs;
+use regrow_effects::{ShimCommand, World, leash_main, shim_main};
 use regrow_model::{Action, process::Process};
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next().as_ref().and_then(|role| role.to_str()) {
         Some("shim") => shim_main(args),
+        Some("leash") => leash_main(args),
+        Some("worker") => worker(args.map(|word| word.into_string().expect("UTF-8")).collect()),
         Some("agent") => agent(args.map(|word| word.into_string().expect("UTF-8")).collect()),
         _ => ExitCode::from(2),
     }
@@ -35,6 +38,24 @@ fn agent(words: Vec<String>) -> ExitCode {
         let outcome = serde_json::to_string(&world.act(&start).await).expect("an outcome");
         writeln!(std::io::stdout(), "{outcome}").expect("somebody who reads");
         let _ = sees.recv().await;
+    });
+    ExitCode::SUCCESS
+}
+
+/// `worker FOLDER RUN`, the last as JSON: carries it out, and prints how it ended.
+fn worker(words: Vec<String>) -> ExitCode {
+    let [folder, run] = words.try_into().expect("two words");
+    let run = serde_json::from_str(&run).expect("a run");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let runs = Runs::open(folder.into(), std::env::current_exe().expect("a path")).expect("a folder");
+        let (lines, mut said) = tokio::sync::mpsc::channel(16);
+        let (_halt, halted) = tokio::sync::watch::channel(Default::default());
+        let (_beat, beats) = tokio::sync::watch::channel(std::time::Instant::now());
+        let drain = tokio::spawn(async move { while said.recv().await.is_some() {} });
+        let end = runs.run(&run, &Default::default(), &Default::default(), lines, halted, beats).await;
+        drain.await.expect("lines");
+        writeln!(std::io::stdout(), "{:?}", end.state).expect("somebody who reads");
     });
     ExitCode::SUCCESS
 }

@@ -185,3 +185,9 @@ pub fn shown(value: &Value) -> Option<String> {
         _ => None,
     }
 }
+
+/// A value as one text; the items of a list have commas between them.
+pub fn text(value: &Value) -> String {
+    let items = || value.as_array().into_iter().flatten().filter_map(Value::as_str);
+    shown(value).unwrap_or_else(|| items().collect::<Vec<_>>().join(","))
+}

@@ -3,7 +3,7 @@
 use super::OrderError;
 use regrow_model::limits::{JOB_HOSTS_MAX, PARAMETER_ITEMS_MAX};
 use regrow_model::spec::command::expand;
-use regrow_model::spec::survey::{Answers, shown};
+use regrow_model::spec::survey::{Answers, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ pub(super) struct Texts<'a> {
 
 impl<'a> Texts<'a> {
     pub(super) fn of(answers: &'a Answers) -> Texts<'a> {
-        let plain = answers.iter().map(|(name, value)| (name.as_str(), shown(value).unwrap_or_else(|| joined(value))));
-        Texts { answers, plain: plain.collect() }
+        let plain = answers.iter().map(|(name, value)| (name.as_str(), text(value))).collect();
+        Texts { answers, plain }
     }
 
     /// One text; a list in it is joined by commas.
@@ -73,11 +73,6 @@ impl<'a> Texts<'a> {
         }
         Ok(out)
     }
-}
-
-fn joined(value: &Value) -> String {
-    let items = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-    items.collect::<Vec<_>>().join(",")
 }
 
 /// A value as a part of a URL (RFC 3986 §2.1).

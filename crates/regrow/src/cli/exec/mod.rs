@@ -111,8 +111,8 @@ pub(super) struct Exec {
     /// List the hosts and what would be run, and end
     #[arg(long)]
     dry_run: bool,
-    /// A JSON object for each host as it ends
-    #[arg(long, conflicts_with = "stream")]
+    /// A JSON object for each host as it ends; with --stream also one for each line as it comes
+    #[arg(long)]
     json: bool,
 }
 

@@ -50,6 +50,11 @@ impl Show {
 
     pub(super) fn line(&mut self, at: usize, stream: Stream, line: &str) -> Result<(), Failure> {
         self.wipe();
+        if self.json {
+            let from = if stream == Stream::Stderr { "stderr" } else { "stdout" };
+            let line = serde_json::json!({"host": self.names[at], "stream": from, "line": line});
+            return print(&format!("{line}\n"));
+        }
         let mark = if stream == Stream::Stderr { '!' } else { '|' };
         print(&format!("{:width$} {mark} {line}\n", self.names[at], width = self.width))
     }
