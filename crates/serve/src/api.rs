@@ -19,6 +19,8 @@
 //!
 //! A refusal is a [`Refusal`] with the status of its kind. Requests that change something must be `application/json`,
 //! and without TLS the `Host` must be an address or `localhost`: a web page in somebody's browser can send neither across origins.
+//! Two sorts of requests are looked at otherwise. `/ansible/…` takes forms, and a `GET` there changes something: what a browser
+//! says comes from another origin is refused. `/api/hooks/…` is signed, so any `Host` will do.
 
 use crate::access::{self, Guard, Peer, Why};
 use crate::etcd::transport;
@@ -97,16 +99,33 @@ async fn same_origin(request: Request, next: Next) -> Result<Response, Refusal> 
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']');
     // By TLS a page's own name leads nowhere: our certificate is not for it.
     let sealed = request.extensions().get::<Peer>().is_some_and(Peer::is_private);
-    if !sealed && name != "localhost" && name.parse::<IpAddr>().is_err() {
+    let path = request.uri().path();
+    if !sealed && !path.starts_with("/api/hooks/") && name != "localhost" && name.parse::<IpAddr>().is_err() {
         return Err(usage(format!("the Host `{host}` is not an address: ask for this door by its address")));
     }
-    if request.method() == axum::http::Method::POST && !is_json(request.headers()) {
+    if path.starts_with("/ansible/") {
+        if is_of_another_site(request.headers(), host) {
+            let error = "the request comes from a web page of another origin, which may not start anything".to_owned();
+            return Err(Refusal { kind: RefusalKind::Denied, error });
+        }
+    } else if request.method() == axum::http::Method::POST && !is_json(request.headers()) {
         return Err(usage("send content-type: application/json".to_owned()));
     }
     Ok(next.run(request).await)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a browser says that the request was made by a page of another origin. `host`: the one that is asked.
+///
+/// Source: the Fetch standard (`Origin` goes with each POST across origins), Fetch Metadata (`Sec-Fetch-Site` with each
+/// request to loopback and by TLS).
+fn is_of_another_site(headers: &HeaderMap, host: &str) -> bool {
+    let is_own = |origin: &str| origin.split_once("://").is_some_and(|(_, of)| of.eq_ignore_ascii_case(host));
+    let origin = headers.get_all(header::ORIGIN).iter().any(|origin| !origin.to_str().is_ok_and(is_own));
+    let site = |site: &header::HeaderValue| !matches!(site.as_bytes(), b"same-origin" | b"none");
+    origin || headers.get_all("sec-fetch-site").iter().any(site)
+}
+
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
@@ -218,7 +237,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: Bytes) -> Result<T, Refusal> {
     serde_json::from_slice(&body).map_err(|error| usage(format!("the body does not fit: {error}")))
 }
 
-fn name(text: &str) -> Result<Name, Refusal> {
+pub(crate) fn name(text: &str) -> Result<Name, Refusal> {
     Name::new(text).map_err(|error| usage(error.to_string()))
 }
 
@@ -231,7 +250,7 @@ pub(crate) fn usage(error: String) -> Refusal {
     Refusal { kind: RefusalKind::Usage, error }
 }
 
-fn not_found(error: String) -> Refusal {
+pub(crate) fn not_found(error: String) -> Refusal {
     Refusal { kind: RefusalKind::NotFound, error }
 }
 

@@ -39,7 +39,7 @@ impl Refusal {
             (_, Asked::Keys(..), None) => "it is narrowed to other keys".to_owned(),
             (_, Asked::Leases(_), None) => "it is narrowed to objects, and leases are for keys".to_owned(),
             (_, Asked::Objects(..) | Asked::Members(_), None) => "it is narrowed to other things".to_owned(),
-            (_, Asked::Health | Asked::Store, None) => "no rule allows it".to_owned(),
+            (_, Asked::Health | Asked::Signed | Asked::Store, None) => "no rule allows it".to_owned(),
         };
         // Writing to a text does not fail.
         let _ = write!(text, ": {needs}");
@@ -54,6 +54,7 @@ fn words(asked: &Asked<'_>) -> String {
     };
     match asked {
         Asked::Health => "ask how this door is".to_owned(),
+        Asked::Signed => "send what is signed".to_owned(),
         Asked::Keys(Access::Read, span) => format!("read {span}"),
         Asked::Keys(Access::Write, span) => format!("write {span}"),
         Asked::Leases(access) => format!("{} leases", verb(*access)),

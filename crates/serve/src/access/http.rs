@@ -72,7 +72,8 @@ fn outcome(response: &Response) -> Outcome {
 
 /// Ends an answer that goes on when the credentials end.
 fn while_good(response: Response, caller: Arc<Caller>) -> Response {
-    let goes_on = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/x-ndjson");
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let goes_on = kind.is_some_and(|kind| kind == "application/x-ndjson" || kind == "text/event-stream");
     if !goes_on {
         return response;
     }
@@ -98,7 +99,7 @@ fn is_change(asked: &Asked<'_>) -> bool {
     match asked {
         Asked::Objects(access, _) | Asked::Credentials(access) | Asked::Leases(access) => *access == Access::Write,
         Asked::Keys(access, _) => *access == Access::Write,
-        Asked::Members(_) | Asked::Care(_) => true,
+        Asked::Members(_) | Asked::Care(_) | Asked::Signed => true,
         Asked::Health | Asked::Store => false,
     }
 }
@@ -120,7 +121,12 @@ pub(crate) fn asked(method: &Method, path: &str, query: &str) -> Asked<'static> 
         ("api", "instances", _) => Asked::Objects(access, Kind::Instance),
         ("api", "services", _) => Asked::Objects(access, Kind::Service),
         ("api", "templates", _) => Asked::Objects(access, Kind::Template),
-        ("api", "jobs" | "runs", _) | ("ansible", ..) => Asked::Objects(access, Kind::Job),
+        ("api", "jobs" | "runs", _) => Asked::Objects(access, Kind::Job),
+        ("api", "workers", "") => Asked::Objects(access, Kind::Job),
+        ("api", "hooks", _) => Asked::Signed,
+        // What is asked for there changes something, by whichever method.
+        ("ansible", "results", _) => Asked::Objects(access, Kind::Job),
+        ("ansible", ..) => Asked::Objects(Access::Write, Kind::Job),
         ("api", "schedules", _) => Asked::Objects(access, Kind::Schedule),
         ("api", "members" | "join", "") => Asked::Objects(access, Kind::Node),
         ("api", "leave", "") => Asked::Members("let this agent leave"),
@@ -166,6 +172,18 @@ mod tests {
             (Method::POST, "/api/gossip/event", Asked::Objects(Write, Kind::Node)),
             (Method::POST, "/api/gossip/keys", Asked::Members("read or change the keys of gossip")),
             (Method::POST, "/ansible/role/", Asked::Objects(Write, Kind::Job)),
+            (Method::POST, "/ansible/set_eip", Asked::Objects(Write, Kind::Job)),
+            (Method::GET, "/ansible/adhoc/?host=a", Asked::Objects(Write, Kind::Job)),
+            (Method::HEAD, "/ansible/adhoc", Asked::Objects(Write, Kind::Job)),
+            (Method::GET, "/ansible/unheard-of", Asked::Objects(Write, Kind::Job)),
+            (Method::GET, "/ansible/results/0123456789abcdef", Asked::Objects(Read, Kind::Job)),
+            (Method::GET, "/api/jobs/nightly", Asked::Objects(Read, Kind::Job)),
+            (Method::POST, "/api/runs", Asked::Objects(Write, Kind::Job)),
+            (Method::POST, "/api/runs/0123456789abcdef/cancel", Asked::Objects(Write, Kind::Job)),
+            (Method::GET, "/api/runs/0123456789abcdef/events", Asked::Objects(Read, Kind::Job)),
+            (Method::GET, "/api/workers", Asked::Objects(Read, Kind::Job)),
+            (Method::GET, "/api/schedules", Asked::Objects(Read, Kind::Schedule)),
+            (Method::POST, "/api/hooks/nightly", Asked::Signed),
             (Method::GET, "/api/tokens", Asked::Credentials(Read)),
             (Method::POST, "/api/tokens/ci/revoke", Asked::Credentials(Write)),
             (Method::GET, "/api/secrets", Asked::Care("ask for what is not known here")),

@@ -1,5 +1,9 @@
 //! Jobs and their runs: what doors can ask of the queue behind them.
 
+mod ansible;
+mod follow;
+mod hooks;
+pub mod http;
 pub mod wire;
 
 use crate::BoxFuture;
@@ -8,7 +12,11 @@ use regrow_model::run::{Run, Worker};
 use regrow_model::spec::Job;
 use regrow_model::{Name, RunId};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use wire::{Again, LogPiece, RunsQuery, ScheduleLine};
+
+/// How long [`Jobs::stirred`] waits where nobody tells more exactly: what is told of a run is late by no more than this.
+pub const STIR: Duration = Duration::from_millis(200);
 
 /// The jobs of the spec, and the queue of their runs.
 pub trait Jobs: Send + Sync + 'static {
@@ -38,6 +46,13 @@ pub trait Jobs: Send + Sync + 'static {
 
     /// The pieces of a run's log behind a cursor; none: there is nothing more now.
     fn log(&self, id: RunId, after: Option<String>) -> BoxFuture<'_, Result<Vec<LogPiece>, JobsError>>;
+
+    /// Waits until there may be more to tell of a run: its log has grown, or its state has changed. It may come back
+    /// early; default: after [`STIR`].
+    fn stirred(&self, id: RunId) -> BoxFuture<'_, ()> {
+        let _ = id;
+        Box::pin(tokio::time::sleep(STIR))
+    }
 
     /// Workers that have a lease.
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, JobsError>>;

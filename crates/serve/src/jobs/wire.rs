@@ -5,16 +5,27 @@ use regrow_control::features::job::order::Wish;
 use regrow_model::run::{Run, State};
 use regrow_model::spec::Schedule;
 use regrow_model::{Name, RunId, Time};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// A run to be accepted: `POST /api/runs`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A run to be accepted: `POST /api/runs`. Fields that nobody knows are refused.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Submit {
     /// The job.
     pub job: Name,
     /// What it is given, and when it may start.
     #[serde(flatten)]
     pub wish: Wish,
+}
+
+// By hand: a derived one that flattens lets unknown fields pass.
+impl<'de> Deserialize<'de> for Submit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Submit, D::Error> {
+        let mut fields = serde_json::Map::deserialize(deserializer)?;
+        let job = fields.remove("job").ok_or_else(|| de::Error::missing_field("job"))?;
+        let job = serde_json::from_value(job).map_err(de::Error::custom)?;
+        let wish = serde_json::from_value(fields.into()).map_err(de::Error::custom)?;
+        Ok(Submit { job, wish })
+    }
 }
 
 /// A run that was accepted.
@@ -32,6 +43,9 @@ pub struct Again {
     pub failed_hosts: bool,
 }
 
+/// Most runs that are told at a time.
+pub const RUNS_TOLD_MAX: usize = 10_000;
+
 /// Which runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,7 +56,7 @@ pub struct RunsQuery {
     pub state: Option<State>,
     /// Those that have ended too. Default true.
     pub ended: bool,
-    /// At most so many, 1 to 10,000. Default 100.
+    /// At most so many, 1 to [`RUNS_TOLD_MAX`]. Default 100.
     pub limit: usize,
 }
 
@@ -83,6 +97,28 @@ pub struct ScheduleLine {
     pub last: Option<Time>,
     /// Runs that it began and that have not ended.
     pub runs: Vec<RunId>,
+}
+
+/// Which lines of a run's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogQuery {
+    /// Go on until the run has ended.
+    pub follow: bool,
+    /// Only what is behind this cursor.
+    pub after: Option<String>,
+}
+
+/// Where a run stands, while it is followed: the data of `event: state`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stand {
+    /// Its state.
+    pub state: State,
+    /// Tries begun.
+    pub attempt: u32,
+    /// Why it waits, or how it ended, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// A piece of a run's log.
