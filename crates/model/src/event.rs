@@ -84,6 +84,8 @@ pub enum EventKind {
     Adopted,
     /// A process could not be started.
     StartFailed,
+    /// A job that accompanies an instance's life has ended.
+    Hooked,
     /// A process ended by itself.
     Exited,
     /// An instance is in a crash loop and waits.

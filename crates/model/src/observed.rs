@@ -85,10 +85,52 @@ pub struct Instance {
     pub exit: Option<Exit>,
     /// Why it could not be started, with [`Phase::Exited`] and no exit.
     pub error: Option<WorldError>,
-    /// Since when it is in this phase.
+    /// What is known of the jobs that accompany this life.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hooks: BTreeMap<Moment, HookState>,
+    /// Since when it is in this phase; one that runs, since it has booted.
     pub since: Time,
     /// The chain that it belongs to.
     pub cause: CauseId,
+}
+
+impl Instance {
+    /// Whether it waits for the job of its boot, and so is in no pool yet.
+    pub fn is_booting(&self) -> bool {
+        self.hooks.get(&Moment::OnBoot) == Some(&HookState::Waits)
+    }
+}
+
+/// When a job accompanies an instance's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Moment {
+    /// Its process runs.
+    OnBoot,
+    /// It has drained.
+    BeforeStop,
+}
+
+impl Moment {
+    /// The word for people, as in the spec.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Moment::OnBoot => "on_boot",
+            Moment::BeforeStop => "before_stop",
+        }
+    }
+}
+
+/// What is known of a job that accompanies an instance's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookState {
+    /// It has not ended.
+    Waits,
+    /// It has succeeded.
+    Succeeded,
+    /// It has failed, or had not ended in time.
+    Failed,
 }
 
 /// Where an instance is in its life.

@@ -1,6 +1,6 @@
 //! What came of an action, and what was seen without one.
 
-use crate::observed::{Stage, WorldError};
+use crate::observed::{Moment, Stage, WorldError};
 use crate::process::{Exit, ProcessId};
 use crate::{InstanceId, Name};
 use serde::Serialize;
@@ -53,6 +53,19 @@ pub enum Observation {
         process: Option<ProcessId>,
         /// How.
         exit: Exit,
+    },
+    /// A job that accompanies an instance's life has ended.
+    Hooked {
+        /// The slot.
+        instance: InstanceId,
+        /// The life.
+        incarnation: u64,
+        /// When it was to run.
+        moment: Moment,
+        /// Whether it succeeded.
+        succeeded: bool,
+        /// Which run, and why it failed; for people.
+        why: String,
     },
     /// One check ran.
     Checked {

@@ -119,6 +119,9 @@ fn standing(member: &Member<'_>, now: Time) -> String {
             false => "not started yet".to_owned(),
         };
     };
+    if life.is_booting() && life.phase == Phase::Running {
+        return format!("runs for {}, and waits for the job of its boot", ago(life.since, now));
+    }
     match member.endpoint {
         Some((service, endpoint)) if life.phase == Phase::Running => {
             let failing = endpoint.checks.iter().find(|(_, status)| !status.passing);

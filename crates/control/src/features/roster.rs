@@ -42,12 +42,12 @@ impl<'a> Member<'a> {
         self.life().is_some_and(|life| self.lost || life.phase == Phase::Exited)
     }
 
-    /// Since when it serves: its endpoint is in the pool, or it runs and its version has no service.
+    /// Since when it serves: its endpoint is in the pool, or it runs, has booted, and its version has no service.
     pub(crate) fn healthy_since(&self) -> Option<Time> {
         let life = self.life().filter(|life| life.phase == Phase::Running && !self.lost)?;
         match self.endpoint {
             Some((_, endpoint)) => (endpoint.state == EndpointState::Passing).then_some(endpoint.since),
-            None => (!self.serves).then_some(life.since),
+            None => (!self.serves && !life.is_booting()).then_some(life.since),
         }
     }
 

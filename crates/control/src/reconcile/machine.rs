@@ -369,6 +369,10 @@ impl Reconciler {
                 let result = service::Checked { service, instance, incarnation, check, passing, output };
                 self.health.checked(&self.view, &self.node, &result, now, cause)
             }
+            (Origin::Seen(Observation::Hooked { instance, incarnation, moment, succeeded, why }, _), _) => {
+                let hooked = instance::Hooked { moment: *moment, succeeded: *succeeded, why };
+                instance::hooked(&self.view, &self.node, instance, *incarnation, hooked, now)
+            }
             (Origin::Outcome(_), None) => Recorded::default(),
         };
         if recorded.changes.is_empty() && recorded.events.is_empty() {
@@ -646,7 +650,9 @@ impl Plans {
 
 fn instance_of(observation: &Observation) -> &InstanceId {
     match observation {
-        Observation::Exited { instance, .. } | Observation::Checked { instance, .. } => instance,
+        Observation::Exited { instance, .. }
+        | Observation::Hooked { instance, .. }
+        | Observation::Checked { instance, .. } => instance,
     }
 }
 
@@ -663,6 +669,10 @@ fn same_question(old: &Observation, new: &Observation) -> bool {
             a == b && s == t
         }
         (Observation::Exited { incarnation: a, .. }, Observation::Exited { incarnation: b, .. }) => a == b,
+        (
+            Observation::Hooked { incarnation: a, moment: m, .. },
+            Observation::Hooked { incarnation: b, moment: n, .. },
+        ) => a == b && m == n,
         _ => false,
     }
 }

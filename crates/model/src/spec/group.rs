@@ -63,6 +63,9 @@ pub struct Group {
     /// An instance whose process lives but whose checks fail for so long is replaced. Default 30 s.
     #[serde(default = "default_replace_failing")]
     pub replace_failing: Span,
+    /// Jobs that accompany each instance's life.
+    #[serde(default)]
+    pub hooks: Hooks,
     /// What is kept of its output.
     #[serde(default)]
     pub logs: Logs,
@@ -85,6 +88,38 @@ impl Group {
     pub fn floor(&self) -> u32 {
         self.min_healthy.unwrap_or_else(|| self.size.saturating_sub(self.update.max_unavailable)).min(self.size)
     }
+}
+
+/// Jobs that accompany each instance's life.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hooks {
+    /// When its process runs: it enters no pool before the run has succeeded. A run that fails, or has not ended in
+    /// time, fails the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_boot: Option<Hook>,
+    /// When it has drained: it is told to stop when the run has ended, well or not, or its time is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_stop: Option<Hook>,
+}
+
+/// A job at a moment of an instance's life.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// The job.
+    pub job: Name,
+    /// What its run is given. `${INSTANCE}`, `${GROUP}`, `${SLOT}`, `${NODE}`, `${ADDRESS}` and `${PORT}` in texts are the
+    /// instance's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    /// Longest that it may take, waiting for a worker included. Default 10 min.
+    #[serde(default = "default_within")]
+    pub within: Span,
+}
+
+fn default_within() -> Span {
+    Span::secs(600)
 }
 
 /// Where instances run.

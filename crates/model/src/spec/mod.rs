@@ -27,7 +27,7 @@ mod yaml;
 pub use check::Check;
 pub use diagnostic::Diagnostic;
 pub use governor::{Budget, Freeze, Governor};
-pub use group::{Backoff, Group, Limits, Logs, Ports, Provider, Stop, Update};
+pub use group::{Backoff, Group, Hook, Hooks, Limits, Logs, Ports, Provider, Stop, Update};
 pub use job::{
     Adhoc, Ansible, Concurrency, Down, Exec, Http, Job, OnLoss, Parameter, ParameterType, Retry, Secret, Ssh, Step,
     Target, When,

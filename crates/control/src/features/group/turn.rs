@@ -329,7 +329,7 @@ impl<'t, 'a> Turn<'t, 'a> {
     /// to fail or, when it never was healthy, since its grace ended.
     fn overdue(&mut self, member: &Member<'_>) -> Option<String> {
         let (_, endpoint) = member.endpoint?;
-        let running = member.running_since()?;
+        let running = member.running_since().filter(|_| !member.life().is_some_and(|life| life.is_booting()))?;
         let spec = &self.wanted.spec;
         let patience = spec.replace_failing.0;
         let graced = running.after(spec.grace.0);

@@ -12,10 +12,12 @@
 //! Errors: a failed start ends the life with the reason in the record, and the group planner decides on the next one;
 //! a failed stop changes nothing and is done again.
 
+mod hooks;
 mod outcome;
 mod start;
 mod stop;
 
+pub use hooks::{Hooked, Wanted, hooked, wanted};
 pub use outcome::{exited, outcome};
 pub(crate) use stop::superseded;
 
@@ -66,6 +68,9 @@ enum Step {
 fn step(view: &View, member: &Member<'_>, now: Time) -> Step {
     let phase = member.life().map(|life| life.phase);
     match (member.assignment.goal, phase) {
+        (Goal::Stop, Some(Phase::Running)) if hooks::stops_at(view, member).is_some_and(|at| at > now) => {
+            hooks::stops_at(view, member).map_or(Step::Nothing, Step::Wait)
+        }
         (_, Some(Phase::Stopping)) | (Goal::Stop, Some(Phase::Starting | Phase::Running)) => {
             Step::Stop(stop::assigned(view, member, now))
         }
@@ -75,7 +80,8 @@ fn step(view: &View, member: &Member<'_>, now: Time) -> Step {
             start::assigned(view, member, now).map_or(Step::Nothing, Step::Start)
         }
         (Goal::Run, Some(Phase::Running)) => {
-            let next = taken_back(view, member, now).or_else(|| unchecked(view, member, now));
+            let next = hooks::moot(view, member, now).or_else(|| taken_back(view, member, now));
+            let next = next.or_else(|| unchecked(view, member, now));
             next.map_or(Step::Nothing, Step::Record)
         }
         (Goal::Drain, Some(_)) => draining(member, now).map_or(Step::Nothing, Step::Record),
@@ -139,12 +145,13 @@ fn taken_back(view: &View, member: &Member<'_>, now: Time) -> Option<Planned> {
     Some(planned)
 }
 
-/// A running process whose service has no checks to run is healthy; it can be in any other state only when the
-/// service lost its last check.
+/// A running process whose service has no checks to run is healthy; it can be in any other state only when it was
+/// booting, or the service lost its last check.
 fn unchecked(view: &View, member: &Member<'_>, now: Time) -> Option<Planned> {
     let (service, current) = member.endpoint?;
     let waits = matches!(current.state, EndpointState::Starting | EndpointState::Failing);
-    if !waits || has_checks(view, service) {
+    let booting = member.life().is_some_and(|life| life.is_booting());
+    if !waits || has_checks(view, service) || booting {
         return None;
     }
     let cause = view.services.get(service).map_or(&current.cause, |wanted| &wanted.cause);
@@ -158,8 +165,12 @@ fn unchecked(view: &View, member: &Member<'_>, now: Time) -> Option<Planned> {
     let mut changes = Vec::new();
     endpoint::put(&mut changes, service, member.id, next, now);
     let object = Ref::instance(member.id);
-    let mut planned = record(object.clone(), changes, format!("{service} has no checks any more"), cause);
-    planned.events.push(Draft::new(EventKind::Passing, object, format!("{service} has no checks any more"), cause));
+    let why = match current.state {
+        EndpointState::Starting => format!("healthy, {service} needs no more than a process"),
+        _ => format!("{service} has no checks any more"),
+    };
+    let mut planned = record(object.clone(), changes, why.clone(), cause);
+    planned.events.push(Draft::new(EventKind::Passing, object, why, cause));
     Some(planned)
 }
 

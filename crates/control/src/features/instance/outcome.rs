@@ -53,7 +53,7 @@ pub fn exited(
 }
 
 /// The record of this life, unless it has ended.
-fn recorded<'a>(view: &'a View, node: &Name, id: &InstanceId, incarnation: u64) -> Option<&'a Instance> {
+pub(super) fn recorded<'a>(view: &'a View, node: &Name, id: &InstanceId, incarnation: u64) -> Option<&'a Instance> {
     let instance = view.instances.get(id)?;
     let current = instance.incarnation == incarnation && instance.node == *node && instance.phase != Phase::Exited;
     current.then_some(&*instance.value)
@@ -73,7 +73,7 @@ fn started(view: &View, id: &InstanceId, seen: &Instance, process: ProcessId, ad
         let Some(current) = endpoints.get(id).filter(|endpoint| endpoint.incarnation == seen.incarnation) else {
             continue;
         };
-        if current.state != EndpointState::Starting || has_checks(view, service) {
+        if current.state != EndpointState::Starting || has_checks(view, service) || seen.is_booting() {
             continue;
         }
         let mut next = Endpoint { state: EndpointState::Passing, since: now, ..Endpoint::clone(current) };

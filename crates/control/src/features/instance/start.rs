@@ -4,7 +4,7 @@ use crate::features::Member;
 use crate::features::group::uses_port;
 use crate::features::service::endpoint;
 use regrow_model::key::{Change, Record};
-use regrow_model::observed::{Endpoint, EndpointState, Instance, Phase};
+use regrow_model::observed::{Endpoint, EndpointState, HookState, Instance, Moment, Phase};
 use regrow_model::{Action, Name, Planned, Ref, Time, View, desired};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,7 @@ pub(super) fn assigned(view: &View, member: &Member<'_>, now: Time) -> Option<Pl
             process: None,
             exit: None,
             error: None,
+            hooks: group.spec.hooks.on_boot.iter().map(|_| (Moment::OnBoot, HookState::Waits)).collect(),
             since: now,
             cause: cause.clone(),
         };

@@ -1,11 +1,11 @@
 //! Shows what a node does with what is assigned to it, and what comes of it as transactions.
 
-use super::{exited, outcome, plan};
+use super::{Hooked, Wanted, exited, hooked, outcome, plan, wanted};
 use crate::world::{World, id, name};
 use regrow_model::desired::{Assignment, Goal};
 use regrow_model::event::EventKind;
 use regrow_model::key::{Change, Record};
-use regrow_model::observed::{EndpointState, Phase, WorldError, WorldErrorKind};
+use regrow_model::observed::{EndpointState, Moment, Phase, WorldError, WorldErrorKind};
 use regrow_model::process::{Exit, ProcessId};
 use regrow_model::{Action, CauseId, Outcome, Planned, Recorded, Time};
 use serde_json::json;
@@ -183,4 +183,111 @@ fn what_nobody_wants_here_is_stopped() {
     world.view.assignments.clear();
     let planned = the_plan(&world).remove(0);
     assert!(matches!(planned.action, Action::Stop { incarnation: 1, .. }));
+}
+
+/// A group of one with a service without checks, whose process runs.
+fn hooked_group(hooks: serde_json::Value) -> World {
+    let mut world = assigned(json!({"size": 1, "hooks": hooks}));
+    world.service("web", json!({}));
+    let planned = the_plan(&world).remove(0);
+    world.commit(Recorded { changes: planned.intent.clone(), events: Vec::new() });
+    world.commit(outcome(&world.view, &name("n1"), &planned, &STARTED, world.now));
+    world
+}
+
+fn hook_ends(world: &mut World, moment: Moment, succeeded: bool) {
+    let ended = Hooked { moment, succeeded, why: "run 1" };
+    let recorded = hooked(&world.view, &name("n1"), &id("web-0"), 1, ended, world.now);
+    assert!(recorded.events.iter().all(|event| event.kind == EventKind::Hooked));
+    world.commit(recorded);
+}
+
+fn record_all(world: &mut World) {
+    for planned in the_plan(world) {
+        let Action::Record { changes } = planned.action else { continue };
+        world.commit(Recorded { changes, events: planned.events });
+    }
+}
+
+/// Shows that an instance enters no pool before the job of its boot has succeeded, what that job is given, and that it is
+/// asked for once.
+#[test]
+fn a_boot_comes_before_the_pool() {
+    let hook = json!({"on_boot": {"job": "boot", "parameters": {"who": "${INSTANCE}@${NODE}:${PORT}", "n": 3}, "within": "5m"}});
+    let mut world = hooked_group(hook);
+    record_all(&mut world);
+    assert!(!world.serves(&id("web-0")));
+    let wanted = instance_hooks(&world);
+    assert_eq!((wanted.len(), wanted[0].job.as_str(), wanted[0].key()), (1, "boot", "hook/web-0/1/on_boot".to_owned()));
+    assert_eq!(json!(wanted[0].parameters), json!({"who": "web-0@n1:20000", "n": 3}));
+    assert_eq!(wanted[0].until, world.now.after(Duration::from_secs(300)));
+    hook_ends(&mut world, Moment::OnBoot, true);
+    assert!(instance_hooks(&world).is_empty());
+    record_all(&mut world);
+    assert!(world.serves(&id("web-0")));
+    let before = world.view.clone();
+    hook_ends(&mut world, Moment::OnBoot, false);
+    assert_eq!(before.instances, world.view.instances, "twice is once");
+}
+
+fn instance_hooks(world: &World) -> Vec<Wanted> {
+    wanted(&world.view, &name("n1"))
+}
+
+/// Shows that a boot that fails fails the start: the process is stopped and the slot has its next life after a wait.
+#[test]
+fn a_boot_that_fails_fails_the_start() {
+    let mut world = hooked_group(json!({"on_boot": {"job": "boot"}}));
+    hook_ends(&mut world, Moment::OnBoot, false);
+    let planned = the_plan(&world).remove(0);
+    assert!(matches!(planned.action, Action::Stop { .. }) && !world.serves(&id("web-0")));
+    let exit = Exit { code: Some(0), signal: None, at: world.now, tail: String::new() };
+    world.commit(outcome(&world.view, &name("n1"), &planned, &Outcome::Stopped { exit }, world.now));
+    let seen = &world.view.instances[&id("web-0")];
+    assert_eq!(
+        (seen.phase, seen.error.as_ref().map(|error| error.text.as_str())),
+        (Phase::Exited, Some("on_boot failed: run 1"))
+    );
+    for planned in crate::features::group::plan(&world.view, world.now).actions {
+        let Action::Record { changes } = planned.action else { panic!("records only") };
+        world.commit(Recorded { changes, events: planned.events });
+    }
+    let next = &world.view.assignments[&id("web-0")];
+    assert_eq!((next.incarnation, next.crashes), (2, 1));
+}
+
+/// Shows that a boot that the spec no longer asks for holds nothing up, and that one that is added later boots nothing that
+/// runs already.
+#[test]
+fn a_boot_belongs_to_the_life_that_began_with_it() {
+    let mut world = hooked_group(json!({"on_boot": {"job": "boot"}}));
+    world.group("web", json!({"size": 1}));
+    record_all(&mut world);
+    record_all(&mut world);
+    assert!(world.serves(&id("web-0")));
+    world.group("web", json!({"size": 1, "hooks": {"on_boot": {"job": "boot"}}}));
+    assert!(instance_hooks(&world).is_empty() && world.serves(&id("web-0")));
+}
+
+/// Shows that the stop waits for its job, well ended or not, and no longer than the spec says.
+#[test]
+fn a_stop_waits_for_its_job() {
+    for succeeded in [true, false] {
+        let mut world = hooked_group(json!({"before_stop": {"job": "leave", "within": "1m"}}));
+        let now = world.now;
+        edit(&mut world, |assignment| (assignment.goal, assignment.at) = (Goal::Stop, now));
+        let until = now.after(Duration::from_secs(60));
+        let waits = plan(&world.view, &name("n1"), world.now);
+        assert_eq!((waits.actions.len(), waits.recheck_at), (0, Some(until)));
+        assert_eq!(instance_hooks(&world)[0].moment, Moment::BeforeStop);
+        let mut late = world.view.clone();
+        std::mem::swap(&mut late, &mut world.view);
+        let stops = |view: &regrow_model::View, now| {
+            plan(view, &name("n1"), now).actions.iter().any(|planned| matches!(planned.action, Action::Stop { .. }))
+        };
+        assert!(stops(&late, until), "its time is over");
+        world.view = late;
+        hook_ends(&mut world, Moment::BeforeStop, succeeded);
+        assert!(stops(&world.view, world.now) && instance_hooks(&world).is_empty());
+    }
 }

@@ -70,9 +70,11 @@ fn runs(world: &mut World, id: &InstanceId, state: EndpointState) {
     let wanted = world.view.assignments[id].value.clone();
     let (node, incarnation, cause, since) = (wanted.node.clone(), wanted.incarnation, wanted.cause.clone(), world.now);
     let process = Some(ProcessId { pid: 7, start_ticks: 1 });
-    let (exit, error, version, phase) = (None, None, wanted.version, Phase::Running);
+    let (version, phase) = (wanted.version, Phase::Running);
+    let (exit, error, hooks) = (None, None, BTreeMap::new());
+    let cause_ = cause.clone();
     let seen =
-        Instance { node: node.clone(), incarnation, phase, version, process, exit, error, since, cause: cause.clone() };
+        Instance { node: node.clone(), incarnation, phase, version, process, exit, error, hooks, since, cause: cause_ };
     world.put(Record::Instance(id.clone(), Box::new(seen)));
     let (address, port, instance, checks) = (wanted.address.clone(), wanted.port, id.clone(), BTreeMap::new());
     let endpoint = Endpoint { node, instance, incarnation, address, port, state, checks, since, cause };

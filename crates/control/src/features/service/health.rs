@@ -84,6 +84,10 @@ impl Health {
         }
         next.checks.retain(|label, _| checks.iter().any(|check| check.label() == *label));
         next.state = state(current.state, &next.checks, checks);
+        let life = view.instances.get(result.instance).filter(|life| life.incarnation == result.incarnation);
+        if life.is_some_and(|life| life.is_booting()) && current.state == EndpointState::Starting {
+            next.state = EndpointState::Starting;
+        }
         if !turned && next.state == current.state {
             return Recorded::default();
         }

@@ -22,6 +22,7 @@ pub(super) fn check(name: &Name, group: &Group, at: &At<'_>, written: &Written<'
         field::reference(&at.get("service"), "service", service, &written.services, wrong);
     }
     after(group, at, written, wrong);
+    hooks(group, at, written, wrong);
     command(group, at, wrong);
     if let Some(directory) = &group.directory {
         field::path(&at.get("directory"), directory, wrong);
@@ -58,6 +59,26 @@ fn after(group: &Group, at: &At<'_>, written: &Written<'_>, wrong: &mut Wrongs) 
             Kind::Cluster | Kind::Node | Kind::Instance | Kind::Job | Kind::Schedule => {
                 let message = format!("{} cannot be waited for", quoted(&object.to_string()));
                 wrong.value(&at, message, "name a template, a group or a service: `template/haproxy`");
+            }
+        }
+    }
+}
+
+/// What a hook's parameters may name.
+const HOOK_GIVEN: [&str; 6] = ["INSTANCE", "GROUP", "SLOT", "NODE", "ADDRESS", "PORT"];
+
+fn hooks(group: &Group, at: &At<'_>, written: &Written<'_>, wrong: &mut Wrongs) {
+    let at = at.get("hooks");
+    for (key, hook) in [("on_boot", &group.hooks.on_boot), ("before_stop", &group.hooks.before_stop)] {
+        let Some(hook) = hook else { continue };
+        let at = at.get(key);
+        field::reference(&at.get("job"), "job", &hook.job, &written.jobs, wrong);
+        field::positive(&at.get("within"), hook.within, wrong);
+        for (name, value) in &hook.parameters {
+            let known = |name: &str| HOOK_GIVEN.contains(&name).then_some("");
+            if let Some(Err(error)) = value.as_str().map(|text| expand(text, known)) {
+                let help = "a hook knows ${INSTANCE}, ${GROUP}, ${SLOT}, ${NODE}, ${ADDRESS} and ${PORT}";
+                wrong.value(&at.get("parameters").get(name), error.to_string(), help);
             }
         }
     }

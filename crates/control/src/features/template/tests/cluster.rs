@@ -99,6 +99,7 @@ impl Cluster {
             process: None,
             exit: None,
             error: None,
+            hooks: Default::default(),
             since: self.now,
             cause,
         };
