@@ -12,7 +12,7 @@ use regrow_model::key::{Change, Record};
 use regrow_model::observed::{HookState, Instance, Moment, Phase, WorldError, WorldErrorKind};
 use regrow_model::spec::command::expand;
 use regrow_model::spec::{Hook, Hooks};
-use regrow_model::{InstanceId, Name, Planned, Recorded, Ref, Time, View};
+use regrow_model::{CauseId, InstanceId, Name, Planned, Recorded, Ref, Time, View};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -31,12 +31,15 @@ pub struct Wanted {
     pub parameters: BTreeMap<String, Value>,
     /// Too late after that.
     pub until: Time,
+    /// The chain that it belongs to.
+    pub cause: CauseId,
 }
 
 impl Wanted {
-    /// The same for each asking: a run with it is submitted once.
+    /// The same for each asking, and of this life alone, also when its slot was removed and is there again: a run with
+    /// it is submitted once.
     pub fn key(&self) -> String {
-        format!("hook/{}/{}/{}", self.instance, self.incarnation, self.moment.as_str())
+        format!("hook/{}/{}/{}/{}", self.instance, self.incarnation, self.moment.as_str(), self.cause)
     }
 }
 
@@ -61,17 +64,20 @@ pub fn wanted(view: &View, node: &Name) -> Vec<Wanted> {
 fn of_member(view: &View, member: &Member<'_>) -> Option<Wanted> {
     let life = member.life().filter(|life| life.phase == Phase::Running)?;
     let hooks = hooks(view, &member.id.group)?;
-    let (moment, hook, until) = match member.assignment.goal {
+    let (moment, hook, until, cause) = match member.assignment.goal {
         Goal::Run if life.is_booting() => {
             let hook = hooks.on_boot.as_ref()?;
-            (Moment::OnBoot, hook, life.since.after(hook.within.0))
+            (Moment::OnBoot, hook, life.since.after(hook.within.0), &life.cause)
         }
-        Goal::Stop => (Moment::BeforeStop, hooks.before_stop.as_ref()?, stops_at(view, member)?),
+        Goal::Stop => {
+            let hook = hooks.before_stop.as_ref()?;
+            (Moment::BeforeStop, hook, stops_at(view, member)?, &member.assignment.cause)
+        }
         Goal::Run | Goal::Drain => return None,
     };
     let parameters = given(hook, member);
     let (instance, incarnation, job) = (member.id.clone(), life.incarnation, hook.job.clone());
-    Some(Wanted { instance, incarnation, moment, job, parameters, until })
+    Some(Wanted { instance, incarnation, moment, job, parameters, until, cause: cause.clone() })
 }
 
 /// The texts of a hook with what is known of the instance in them. The spec's rules let no other name in.
