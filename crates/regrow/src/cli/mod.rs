@@ -12,6 +12,7 @@ mod explain;
 mod gossip;
 mod group;
 mod init;
+mod job;
 mod join;
 mod key;
 mod kv;
@@ -83,6 +84,7 @@ enum Command {
     Events(events::Events),
     Logs(logs::Logs),
     Exec(Box<exec::Exec>),
+    Job(job::Job),
     Group(group::Group),
     Service(service::Service),
     Template(template::Template),
@@ -151,6 +153,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(command) => command.run(&target).await,
         Command::Logs(command) => command.run(&target).await,
         Command::Exec(command) => command.run(&target).await,
+        Command::Job(command) => command.run(&target).await,
         Command::Group(command) => command.run(&target).await,
         Command::Service(command) => command.run(&target).await,
         Command::Template(command) => command.run(&target).await,
