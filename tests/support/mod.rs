@@ -8,6 +8,7 @@ pub mod guide;
 pub mod hosts;
 pub mod http;
 pub mod http2;
+pub mod jobs;
 pub mod python;
 pub mod small;
 pub mod sshd;

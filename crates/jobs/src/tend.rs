@@ -2,7 +2,7 @@
 
 use crate::limits::{SWEEP, TEND};
 use crate::queue::{BoxFuture, Clock, Queue};
-use crate::worker::fresh_id;
+use crate::worker::{fresh_id, until};
 use regrow_control::features::job::order::{OrderError, Wish};
 use regrow_control::features::job::policy;
 use regrow_control::features::job::schedule::{self, Fired};
@@ -65,8 +65,7 @@ pub async fn tend(queue: Arc<dyn Queue>, cluster: Arc<dyn Cluster>, clock: Clock
     let mut swept: Option<Instant> = None;
     let mut dealt_with: BTreeMap<Name, Time> = BTreeMap::new();
     loop {
-        let ended = tokio::time::timeout(TEND, end.wait_for(|end| *end)).await;
-        if ended.is_ok() {
+        if tokio::time::timeout(TEND, until(&mut end, |end| *end)).await.is_ok() {
             return;
         }
         if let Err(error) = queue.tend(cluster.dead().await).await {

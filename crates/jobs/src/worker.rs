@@ -58,6 +58,11 @@ async fn answer(claiming: &mut Option<BoxFuture<'_, Result<Vec<Claim>, Error>>>)
     }
 }
 
+/// Waits until a channel says so, or is closed; holds nothing of it afterwards.
+pub(crate) async fn until<T>(receiver: &mut watch::Receiver<T>, holds: impl FnMut(&T) -> bool) {
+    drop(receiver.wait_for(holds).await);
+}
+
 /// Works until `call` says otherwise. A lease that ends is taken anew.
 pub async fn work(
     queue: Arc<dyn Queue>,
@@ -83,7 +88,7 @@ pub async fn work(
             }
             Err(error) => tracing::debug!(%error, "no lease for the worker"),
         }
-        let _ = tokio::time::timeout(AGAIN, call.wait_for(|call| *call != Call::Work)).await;
+        let _ = tokio::time::timeout(AGAIN, until(&mut call, |call| *call != Call::Work)).await;
     }
 }
 
@@ -154,9 +159,9 @@ impl Shift {
             }
             tokio::select! {
                 biased;
-                _ = lost.wait_for(|lost| *lost) => break,
-                _ = stopped.wait_for(|call| *call == Call::Stop) => break,
-                _ = call.wait_for(|call| *call != Call::Work), if !draining => {
+                () = until(&mut lost, |lost| *lost) => break,
+                () = until(&mut stopped, |call| *call == Call::Stop) => break,
+                () = until(&mut call, |call| *call != Call::Work), if !draining => {
                     draining = true;
                     patience.as_mut().reset(tokio::time::Instant::now() + settings.drain);
                     if let Err(error) = self.post.drain().await {

@@ -3,8 +3,10 @@
 use crate::exit::Failure;
 use crate::keys::Folder;
 use crate::runtime::gossip::{self, GossipFlags, GossipSettings};
+use crate::runtime::jobs::JobSettings;
 use clap::Args;
 use regrow_model::Name;
+use regrow_model::duration::Span;
 use regrow_store::tls::Tls;
 use regrow_store::{Remote, RemoteOptions, Secret};
 use serde::Deserialize;
@@ -87,6 +89,12 @@ pub(crate) struct Flags {
     /// What clients of the RPC have to show. Default: nothing
     #[arg(long, env = "REGROW_RPC_AUTH", value_name = "KEY", hide_env_values = true)]
     pub(crate) rpc_auth: Option<String>,
+    /// Runs of jobs at a time on this node, 0 to 4096; 0: none. Default: 8 where the store is hosted, 0 with --store
+    #[arg(long, env = "REGROW_JOBS", value_name = "N")]
+    pub(crate) jobs: Option<u32>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) work: Work,
     /// Let doors listen beyond loopback without keys and tokens
     #[arg(long, env = "REGROW_INSECURE")]
     #[serde(default)]
@@ -95,6 +103,57 @@ pub(crate) struct Flags {
     #[arg(long, env = "REGROW_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// What workers and whoever submits runs are told of the queue.
+// Not `deny_unknown_fields`, as `Access`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct Work {
+    /// A label of this worker, for jobs that ask for it; may be given again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) label: Vec<String>,
+    /// The queue of runs: `store`, or a Redis as redis://HOST:PORT[/DB]. One with a password goes into --queue-file or REGROW_QUEUE, where `ps` does not show it. Default: store
+    #[arg(long, env = "REGROW_QUEUE", value_name = "PLACE", hide_env_values = true)]
+    pub(crate) queue: Option<Masked>,
+    /// File with what --queue would say
+    #[arg(long, env = "REGROW_QUEUE_FILE", value_name = "FILE")]
+    pub(crate) queue_file: Option<PathBuf>,
+    /// How long runs may go on when the worker is to end; then they go to others as their jobs say. Default: 30s
+    #[arg(long, env = "REGROW_DRAIN", value_name = "DURATION", value_parser = span)]
+    pub(crate) drain: Option<Span>,
+}
+
+impl Work {
+    /// What is not said here is taken from there.
+    pub(crate) fn or(self, other: Work) -> Work {
+        let said = self.queue.is_some() || self.queue_file.is_some();
+        let (queue, queue_file) = if said { (self.queue, self.queue_file) } else { (other.queue, other.queue_file) };
+        Work {
+            label: if self.label.is_empty() { other.label } else { self.label },
+            queue,
+            queue_file,
+            drain: self.drain.or(other.drain),
+        }
+    }
+}
+
+/// A text that may have a password in it, and is not shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Masked(pub(crate) String);
+
+impl FromStr for Masked {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Masked, std::convert::Infallible> {
+        Ok(Masked(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Masked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[masked]")
+    }
 }
 
 /// A door: an address, or shut.
@@ -261,6 +320,7 @@ pub(crate) struct Settings {
     pub(crate) member_prefix: Option<String>,
     pub(crate) rpc: Option<SocketAddr>,
     pub(crate) rpc_auth: Option<String>,
+    pub(crate) jobs: JobSettings,
     /// `None`: nobody is asked for credentials.
     pub(crate) keys: Option<Folder>,
 }
@@ -315,6 +375,7 @@ impl Flags {
             node: node.clone(),
         };
         let rpc = rpc.open("RPC", "--rpc", guard)?.filter(|_| gossip.is_some());
+        let jobs = self.work.or(file.work).settle(self.jobs.or(file.jobs), store.is_none())?;
         Ok(Settings {
             node,
             address,
@@ -328,9 +389,16 @@ impl Flags {
             member_prefix,
             rpc,
             rpc_auth,
+            jobs,
             keys,
         })
     }
+}
+
+/// A duration with its unit.
+fn span(text: &str) -> Result<Span, String> {
+    let read = humantime::parse_duration(text).map(Span);
+    read.map_err(|_| format!("`{text}` is not a duration: write it with a unit, as 500ms, 10s or 2m"))
 }
 
 /// What the keys that list members begin with.

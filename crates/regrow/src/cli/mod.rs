@@ -32,6 +32,7 @@ mod tags;
 mod template;
 mod token;
 mod up;
+mod worker;
 
 use crate::client::Client;
 use crate::config::{Access, data_folder};
@@ -76,6 +77,7 @@ impl Target {
 enum Command {
     Up(up::Up),
     Agent(agent::Agent),
+    Worker(worker::Worker),
     Down(down::Down),
     Apply(apply::Apply),
     Plan(plan::Plan),
@@ -112,11 +114,14 @@ enum Command {
     Completions(completions::Completions),
     /// Runs one instance for the agent
     #[command(hide = true)]
-    Shim(Shim),
+    Shim(Hidden),
+    /// Ends a run when its worker is no more
+    #[command(hide = true)]
+    Leash(Hidden),
 }
 
 #[derive(Args)]
-struct Shim {
+struct Hidden {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<std::ffi::OsString>,
 }
@@ -124,8 +129,10 @@ struct Shim {
 /// Parses the command line and runs it.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Shim(shim) = cli.command {
-        return regrow_effects::shim_main(shim.words);
+    match cli.command {
+        Command::Shim(shim) => return regrow_effects::shim_main(shim.words),
+        Command::Leash(leash) => return regrow_effects::leash_main(leash.words),
+        _ => {}
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
@@ -145,6 +152,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Up(command) => command.run(&target).await,
         Command::Agent(command) => command.run(&target).await,
+        Command::Worker(command) => command.run(&target).await,
         Command::Down(command) => command.run(&target).await,
         Command::Apply(command) => command.run(&target).await,
         Command::Plan(command) => command.run(&target).await,
@@ -178,6 +186,6 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Monitor(command) => command.run(&target).await,
         Command::Schema(command) => command.run(),
         Command::Completions(command) => command.run(&mut <Cli as clap::CommandFactory>::command()),
-        Command::Shim(_) | Command::Redis(_) => unreachable!("handled before"),
+        Command::Shim(_) | Command::Leash(_) | Command::Redis(_) => unreachable!("handled before"),
     }
 }

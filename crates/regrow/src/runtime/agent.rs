@@ -38,7 +38,7 @@ impl Handle {
     }
 
     /// Computes something from the reconciler, inside the loop.
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Reconciler) -> T + Send + 'static,
     ) -> Result<T, AgentError> {

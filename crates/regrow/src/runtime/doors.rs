@@ -4,6 +4,7 @@ use super::access::Access;
 use crate::config::Settings;
 use crate::exit::Failure;
 use regrow_serve::access::{Keys, tokens};
+use regrow_serve::jobs::{self, Jobs};
 use regrow_serve::membership::{self, Membership};
 use regrow_serve::{Agent, Entrance, api, etcd, serf};
 use regrow_store::Store;
@@ -113,11 +114,12 @@ impl Doors {
         agent: Arc<dyn Agent>,
         store: Arc<dyn Store>,
         membership: Option<Arc<dyn Membership>>,
+        jobs: Arc<dyn Jobs>,
         access: Access,
     ) -> Doors {
         let members = membership.clone().map_or_else(membership::http::shut, membership::http::router);
         let Access { guard, registry } = access;
-        let more = members.merge(tokens::router(registry));
+        let more = members.merge(tokens::router(registry)).merge(jobs::http::router(jobs));
         let router = api::router(agent, more, guard.clone());
         if let (Some((listener, auth)), Some(membership)) = (self.rpc.take(), membership) {
             self.serving.spawn(serf::serve(listener, serf::Door { membership, auth, guard: guard.clone() }));

@@ -38,7 +38,10 @@ pub(super) fn claim(data: &Path) -> Result<Folder, Failure> {
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(Failure::failed(format!("the data folder {} is in use by another agent", data.display())));
+            return Err(Failure::failed(format!(
+                "the data folder {} is in use by another agent or worker",
+                data.display()
+            )));
         }
         Err(TryLockError::Error(error)) => return Err(refuse(error)),
     }

@@ -12,6 +12,7 @@ mod folder;
 mod follower;
 pub(crate) mod gossip;
 pub(crate) mod handlers;
+pub(crate) mod jobs;
 mod locksmith;
 mod logging;
 mod logs;
@@ -33,6 +34,7 @@ use crate::exit::{Code, Failure};
 use driver::{Driver, INBOX, Message, SEEN};
 use locksmith::Locksmith;
 use regrow_control::reconcile::{Input, Reconciler};
+use regrow_effects::run::Runs;
 use regrow_effects::{ShimCommand, World};
 use regrow_model::observed::Node;
 use regrow_serve::membership::Membership;
@@ -71,6 +73,8 @@ pub(crate) struct Runtime {
     club: Option<gossip::Club>,
     /// What looks after the keys; ends with it.
     keepers: JoinSet<()>,
+    crew: jobs::Crew,
+    drain: Duration,
     place: (regrow_model::Name, Node),
 }
 
@@ -148,8 +152,16 @@ impl Runtime {
         let journal = Journal::new(&data);
         let access = Access::open(&data, settings.keys.is_some(), store.clone(), &journal).await?;
         tokio::spawn(journal.clone().run());
-        let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership, access);
-        Ok(Runtime { handle, inbox, driver, doors, store, journal, lease, club, keepers, place: (node, record) })
+        let queue = jobs::open(&settings.jobs.place, store.clone(), switch.changes());
+        let queue = queue.await.map_err(|error| Failure::failed(format!("cannot open the queue of runs: {error}")))?;
+        let secrets = jobs::Secrets::new(Some(store.clone()));
+        let drain = settings.jobs.drain;
+        let worker = work(&data, &node, settings.jobs, secrets.clone()).await?;
+        let crew = jobs::Crew::start(&queue, Arc::new(handle.clone()), worker);
+        let desk = Arc::new(jobs::Desk::new(handle.clone(), queue, secrets));
+        let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership, desk, access);
+        let place = (node, record);
+        Ok(Runtime { handle, inbox, driver, doors, store, journal, lease, club, keepers, crew, drain, place })
     }
 
     /// What doors and commands speak to.
@@ -163,25 +175,47 @@ impl Runtime {
         let listen =
             |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")));
         let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-        let mut driver = self.driver;
-        let mut asked = false;
-        let ending = loop {
+        let (mut driver, mut crew) = (self.driver, self.crew);
+        let mut signals = 0;
+        let mut worked = false;
+        let mut ending = None;
+        // The worker ends before the loop does where the loop is only left: what runs may ask for what the agent serves.
+        while ending.is_none() || !worked {
             tokio::select! {
-                ending = &mut driver => break ending,
+                end = &mut driver, if ending.is_none() => {
+                    ending = Some(end);
+                    crew.drain();
+                    continue;
+                }
+                () = crew.ended(), if !worked => {
+                    worked = true;
+                    let leaves = signals > usize::from(halts);
+                    if leaves && ending.is_none() && self.inbox.send(Message::Leave).await.is_err() {
+                        ending = Some((&mut driver).await);
+                    }
+                    continue;
+                }
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            let message = if halts && !asked {
+            signals += 1;
+            if signals == 1 && halts {
                 crate::exit::say("Stopping everything in order. Once more leaves what still runs running.");
-                asked = true;
-                Message::halt()
-            } else {
-                Message::Leave
-            };
-            if self.inbox.send(message).await.is_err() {
-                break driver.await;
+                // A loop that takes no more messages is ending.
+                let _ = self.inbox.send(Message::halt()).await;
             }
-        };
+            if signals == 1 {
+                crew.drain();
+                jobs::tell_drain(&crew, self.drain);
+            } else {
+                crew.stop();
+            }
+            if worked && signals > usize::from(halts) {
+                let _ = self.inbox.send(Message::Leave).await;
+            }
+        }
+        crew.close().await;
+        let ending = ending.unwrap_or(Ok(Ending::Left));
         self.doors.close();
         drop(self.keepers);
         self.journal.close();
@@ -198,6 +232,23 @@ impl Runtime {
         }
         ending.map_err(|error| Failure::failed(format!("the agent's loop ended badly: {error}")))
     }
+}
+
+/// The worker of an agent that has one: what runs of an earlier life have left behind is ended first.
+async fn work(
+    data: &std::path::Path,
+    node: &regrow_model::Name,
+    settings: jobs::JobSettings,
+    secrets: jobs::Secrets,
+) -> Result<Option<(regrow_jobs::worker::Settings, Arc<jobs::Carrier>)>, Failure> {
+    let runs = Runs::open(data.join("runs"), OWN_PROGRAM.into()).map_err(Failure::failed)?;
+    runs.clean().await;
+    let jobs::JobSettings { room, labels, drain, .. } = settings;
+    if room == 0 {
+        return Ok(None);
+    }
+    let settings = regrow_jobs::worker::Settings { node: node.clone(), labels, room, drain };
+    Ok(Some((settings, Arc::new(jobs::Carrier::new(runs, secrets)))))
 }
 
 /// Takes the agent's place, as soon as the store is there. `hosted`: nobody else reaches the store yet, so whoever has the

@@ -4,12 +4,12 @@ use super::stage::{self, Staged};
 use super::{TXN_OPS_MAX, now};
 use bytes::Bytes;
 use regrow_control::reconcile::{CommitError, StoreChange, Transaction};
-use regrow_model::key::{Change, LEADER, REMOVED, ROOT};
+use regrow_model::key::{Change, JOBS, LEADER, REMOVED, ROOT};
 use regrow_model::{Key, Name, Revision};
 use regrow_store::relocate::Switch;
 use regrow_store::{
-    Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, EventKind, LeaseId, Op, PutRequest, RangeRequest,
-    Store, TxnRequest, Watch, WatchItem, WatchRequest, prefix_end,
+    Compare, CompareOp, CompareTarget, DeleteRangeRequest, Error, EventKind, KeyValue, LeaseId, Op, PutRequest,
+    RangeRequest, Store, TxnRequest, Watch, WatchItem, WatchRequest, prefix_end,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ const DESIRED: &str = "/regrow/desired/";
 
 /// What the keys of nodes' records begin with.
 const NODES: &str = "/regrow/observed/node/";
+
+/// Times that the records are read again because their revision was compacted in between.
+const OWN_TRIES: u32 = 10;
 
 /// Comparisons of a transaction besides those of the keys that it expects.
 const COMPARES_MAX: usize = 2;
@@ -69,10 +72,33 @@ impl Shelf {
 
     /// Everything of Regrow's own, and a watch that goes on from there.
     pub(super) async fn load(&self) -> Result<(Vec<StoreChange>, Revision, Watch), Error> {
-        let (changes, revision) = self.read(ROOT).await?;
+        let (changes, revision) = self.read_own().await?;
         // Every key is watched: the view's revision must keep up with commits to any of them.
         let watch = self.resume(Revision(revision.0 + 1)).await?;
         Ok((changes, revision, watch))
+    }
+
+    /// The records that the reconciler knows, all at one revision: those of the queue, which may be many times as many,
+    /// are left out.
+    async fn read_own(&self) -> Result<(Vec<StoreChange>, Revision), Error> {
+        let mut tries = 0;
+        loop {
+            let before = RangeRequest { range_end: Bytes::from(JOBS), ..RangeRequest::prefix(ROOT) };
+            let before = self.store.range(before).await?;
+            let behind = RangeRequest {
+                key: prefix_end(JOBS.as_bytes()),
+                revision: before.revision,
+                ..RangeRequest::prefix(ROOT)
+            };
+            match self.store.range(behind).await {
+                Ok(behind) => {
+                    let all = before.kvs.into_iter().chain(behind.kvs).filter_map(change);
+                    return Ok((all.collect(), Revision(before.revision.0)));
+                }
+                Err(Error::Compacted { .. }) if tries < OWN_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Takes back an order to stop everything, whether it was carried out or cut short.
@@ -83,14 +109,7 @@ impl Shelf {
     /// The keys under a prefix.
     pub(super) async fn read(&self, prefix: &str) -> Result<(Vec<StoreChange>, Revision), Error> {
         let answer = self.store.range(RangeRequest::prefix(prefix.to_owned())).await?;
-        let changes = answer.kvs.into_iter().filter_map(|kv| {
-            Some(StoreChange {
-                key: String::from_utf8(kv.key.to_vec()).ok()?,
-                value: Some(kv.value.as_ref().into()),
-                revision: Revision(kv.mod_revision.0),
-            })
-        });
-        Ok((changes.collect(), Revision(answer.revision.0)))
+        Ok((answer.kvs.into_iter().filter_map(change).collect(), Revision(answer.revision.0)))
     }
 
     /// A watch of one prefix from now on.
@@ -160,6 +179,14 @@ impl Shelf {
     }
 }
 
+fn change(kv: KeyValue) -> Option<StoreChange> {
+    Some(StoreChange {
+        key: String::from_utf8(kv.key.to_vec()).ok()?,
+        value: Some(kv.value.as_ref().into()),
+        revision: Revision(kv.mod_revision.0),
+    })
+}
+
 /// This agent still leads.
 fn fence(created: Revision) -> Compare {
     let created = CompareTarget::CreateRevision(regrow_store::Revision(created.0));
@@ -173,8 +200,8 @@ fn family(key: &str) -> String {
     if matches!(parent, "/regrow/desired/" | "/regrow/observed/") { key.to_owned() } else { parent.to_owned() }
 }
 
-/// What a watch said, for the reconciler. Keys that are neither Regrow's own nor under one of `prefixes` only move the
-/// revision.
+/// What a watch said, for the reconciler. Keys that are neither Regrow's own nor under one of `prefixes`, and those of the
+/// queue of runs, only move the revision.
 pub(super) fn changes(item: WatchItem, prefixes: &[String]) -> (Vec<StoreChange>, Revision) {
     match item {
         WatchItem::Progress { revision } => (Vec::new(), Revision(revision.0)),
@@ -184,7 +211,8 @@ pub(super) fn changes(item: WatchItem, prefixes: &[String]) -> (Vec<StoreChange>
             let revision = events.last().map_or(revision, |event| event.kv.mod_revision);
             let changes = events.into_iter().filter_map(|event| {
                 let key = String::from_utf8(event.kv.key.to_vec()).ok()?;
-                let wanted = key.starts_with(ROOT) || prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()));
+                let own = key.starts_with(ROOT) && !key.starts_with(JOBS);
+                let wanted = own || prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()));
                 wanted.then(|| StoreChange {
                     key,
                     value: (event.kind == EventKind::Put).then(|| event.kv.value.as_ref().into()),
