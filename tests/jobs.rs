@@ -107,7 +107,8 @@ fn a_run_is_carried_out() {
     assert_eq!(status, 200, "{answer}");
     let again = api.becomes(answer["id"].as_str().expect("an id"), "succeeded");
     assert_eq!(again["order"]["answers"]["text"], "x");
-    drop(cluster);
+    let told = cluster.ok(&["explain", "job/echo"]);
+    assert!(told.contains(&format!("run {first}  succeeded")), "{told}");
 }
 
 /// Shows that a run in line and one that ignores SIGTERM are cancelled, and that of the latter nothing is left.

@@ -3,15 +3,17 @@
 use super::driver::Message;
 use super::gossip::Trail;
 use super::shelf::Shelf;
-use super::{events, logs, now};
+use super::{events, jobs, logs, now};
 use regrow_control::apply::{Difference, Resolved};
 use regrow_control::explain::{self, Explanation};
 use regrow_control::reconcile::{Answer, Command, CommandError, Reconciler};
 use regrow_control::status::{self, Status};
 use regrow_effects::World;
+use regrow_jobs::Queue;
 use regrow_model::{InstanceId, Kind, Name, Plan, Ref, Standing};
 use regrow_serve::wire::{EventsQuery, LogsQuery, RenderedFile, RenderedTemplate};
 use regrow_serve::{Agent, AgentError, BoxFuture, Lines};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
 /// A cheap clone of the way to the loop.
@@ -21,11 +23,19 @@ pub(crate) struct Handle {
     shelf: Shelf,
     world: World,
     trail: Option<Trail>,
+    /// The queue of runs, as soon as it is open.
+    queue: Arc<OnceLock<Arc<dyn Queue>>>,
 }
 
 impl Handle {
     pub(super) fn new(inbox: mpsc::Sender<Message>, shelf: Shelf, world: World, trail: Option<Trail>) -> Handle {
-        Handle { inbox, shelf, world, trail }
+        Handle { inbox, shelf, world, trail, queue: Arc::default() }
+    }
+
+    /// From now on runs are told of too.
+    pub(super) fn knows_runs(&self, queue: Arc<dyn Queue>) {
+        // There is one queue, and it is opened once.
+        let _ = self.queue.set(queue);
     }
 
     /// Where gossip reaches the members that the store lists as alive.
@@ -80,12 +90,15 @@ impl Agent for Handle {
     fn explain(&self, object: Ref) -> BoxFuture<'_, Result<Explanation, AgentError>> {
         Box::pin(async move {
             let events = events::all(&self.shelf).await.map_err(|error| AgentError::Unavailable(error.to_string()))?;
-            let name = object.to_string();
+            let (name, job, is_job) = (object.to_string(), object.name.clone(), object.kind == Kind::Job);
             let trail = self.trail.as_ref().filter(|_| object.kind == Kind::Node);
             let trail = trail.map(|trail| trail.of(object.name.as_str())).unwrap_or_default();
             let mut explanation = self
                 .look(move |reconciler| explain::explain(reconciler.view(), &events, reconciler.held(), &object, now()))
                 .await?;
+            if let Some(queue) = self.queue.get().filter(|_| is_job) {
+                explanation.now.extend(jobs::last_runs(&**queue, &job, now()).await);
+            }
             explanation.now.extend(trail.into_iter().map(|(at, what)| format!("{}  {what}", super::clock_text(at))));
             if explanation.is_unknown() {
                 return Err(AgentError::NotFound(format!(

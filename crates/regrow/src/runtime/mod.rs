@@ -154,9 +154,11 @@ impl Runtime {
         tokio::spawn(journal.clone().run());
         let queue = jobs::open(&settings.jobs.place, store.clone(), switch.changes());
         let queue = queue.await.map_err(|error| Failure::failed(format!("cannot open the queue of runs: {error}")))?;
+        handle.knows_runs(queue.clone());
         let secrets = jobs::Secrets::new(Some(store.clone()));
         let drain = settings.jobs.drain;
         let worker = work(&data, &node, settings.jobs, secrets.clone()).await?;
+        tokio::spawn(jobs::follow_hooks(handle.clone(), queue.clone(), inbox.clone()));
         let crew = jobs::Crew::start(&queue, Arc::new(handle.clone()), worker);
         let desk = Arc::new(jobs::Desk::new(handle.clone(), queue, secrets));
         let doors = doors.open(Arc::new(handle.clone()), store.clone(), membership, desk, access);
@@ -176,41 +178,36 @@ impl Runtime {
             |kind| signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")));
         let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         let (mut driver, mut crew) = (self.driver, self.crew);
-        let mut signals = 0;
-        let mut worked = false;
+        let (mut asked, mut draining, mut worked) = (false, false, false);
         let mut ending = None;
-        // The worker ends before the loop does where the loop is only left: what runs may ask for what the agent serves.
+        // What is stopped in order may want runs, so the worker goes on until it is; where everything is only left, the
+        // worker ends first: what runs may ask for what the agent serves.
         while ending.is_none() || !worked {
+            let mut signalled = false;
             tokio::select! {
                 end = &mut driver, if ending.is_none() => {
                     ending = Some(end);
-                    crew.drain();
-                    continue;
-                }
-                () = crew.ended(), if !worked => {
-                    worked = true;
-                    let leaves = signals > usize::from(halts);
-                    if leaves && ending.is_none() && self.inbox.send(Message::Leave).await.is_err() {
-                        ending = Some((&mut driver).await);
+                    if !std::mem::replace(&mut draining, true) {
+                        crew.drain();
+                        jobs::tell_drain(&crew, self.drain);
                     }
                     continue;
                 }
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                () = crew.ended(), if !worked => worked = true,
+                _ = interrupt.recv() => signalled = true,
+                _ = terminate.recv() => signalled = true,
             }
-            signals += 1;
-            if signals == 1 && halts {
+            if signalled && halts && !std::mem::replace(&mut asked, true) {
                 crate::exit::say("Stopping everything in order. Once more leaves what still runs running.");
                 // A loop that takes no more messages is ending.
                 let _ = self.inbox.send(Message::halt()).await;
-            }
-            if signals == 1 {
+            } else if signalled && !std::mem::replace(&mut draining, true) {
                 crew.drain();
                 jobs::tell_drain(&crew, self.drain);
-            } else {
+            } else if signalled {
                 crew.stop();
             }
-            if worked && signals > usize::from(halts) {
+            if worked && draining {
                 let _ = self.inbox.send(Message::Leave).await;
             }
         }

@@ -15,6 +15,7 @@ mod carrier;
 mod cluster;
 mod crew;
 mod desk;
+mod hooks;
 mod secrets;
 mod settings;
 
@@ -22,10 +23,14 @@ pub(crate) use alone::{Alone, tell_drain, work_alone};
 pub(super) use carrier::Carrier;
 pub(super) use crew::Crew;
 pub(super) use desk::Desk;
+pub(super) use hooks::follow as follow_hooks;
 pub(super) use secrets::Secrets;
 pub(crate) use settings::{JobSettings, Place};
 
 use regrow_jobs::{Clock, Error, Queue, RedisQueue, StoreQueue};
+use regrow_model::duration::Span;
+use regrow_model::run::Run;
+use regrow_model::{Name, Time};
 use regrow_store::Store;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -45,6 +50,27 @@ pub(super) async fn open(
         Place::Store => Arc::new(StoreQueue::open_moving(store, clock(), moved).await?),
         Place::Redis(url) => Arc::new(RedisQueue::new(&url.0, clock())?),
     })
+}
+
+/// Runs looked at, the newest, for those of one job.
+const LOOKED_AT: usize = 1_000;
+/// Runs of a job told of in an explanation.
+const TOLD_MAX: usize = 5;
+
+/// The newest runs of a job, a line each, for people.
+pub(super) async fn last_runs(queue: &dyn Queue, job: &Name, now: Time) -> Vec<String> {
+    let mut runs = match queue.list(true, LOOKED_AT).await {
+        Ok(runs) => runs,
+        Err(error) => return vec![format!("its runs are not known: {}", told(&error))],
+    };
+    runs.retain(|run| run.order.job == *job);
+    runs.sort_by(|one, other| other.id.cmp(&one.id));
+    let line = |run: &Run| {
+        let since = now.since(run.ended.or(run.started).unwrap_or(run.submitted)).as_secs();
+        let why = if run.why.is_empty() { String::new() } else { format!(": {}", run.why) };
+        format!("run {}  {} for {}{why}", run.id, run.state, Span::secs(since))
+    };
+    runs.iter().take(TOLD_MAX).map(line).collect()
 }
 
 /// An error with all of its causes, in one line.
