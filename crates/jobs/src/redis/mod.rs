@@ -12,7 +12,7 @@
 //! | `ended` | stream of ends, the newest 100,000 |
 //!
 //! An entry stays pending with its worker for as long as the run is under way, and each beat claims it anew; what is
-//! idle for longer than a lease is taken over by XAUTOCLAIM and decided by policy. Every change is made by one script
+//! idle for longer than a lease (XPENDING) is taken from its worker and decided by policy. Every change is made by one script
 //! that compares the run's fence, so a worker that comes back from a pause changes nothing.
 //!
 //! All keys have one hash tag, so that the scripts may touch them together in a cluster as well; a queue lives on one
@@ -48,6 +48,8 @@ const CHANGE: &str = include_str!("change.lua");
 
 /// Changes sent with one script: Redis does nothing else meanwhile.
 const CHANGES_AT_ONCE: usize = 100;
+/// Entries of a line that are taken from lost workers in one look.
+const TAKEN_AT_ONCE: u32 = 1_000;
 /// Tries of what is harmless to repeat, while Redis does not answer.
 const TRIES: usize = 20;
 
@@ -286,19 +288,27 @@ impl Inner {
         let labels = self.ids(Command::new("SMEMBERS").arg(key("labels"))).await?;
         let lines = labels.iter().flat_map(|set| (0..=PRIORITY_MAX).map(move |p| key(format_args!("line:{set}:{p}"))));
         let lines: Vec<String> = lines.collect();
+        // Only looked at: to claim them would begin their time anew, and hide them when the tender dies right then.
         let idle = millis(LEASE);
         let commands: Vec<Command> = lines
             .iter()
             .map(|line| {
-                let claim = Command::new("XAUTOCLAIM").arg(line).arg("workers").arg("tender").number(idle);
-                claim.arg("0-0").arg("COUNT").number(1_000)
+                let pending = Command::new("XPENDING").arg(line).arg("workers").arg("IDLE").number(idle);
+                pending.arg("-").arg("+").number(TAKEN_AT_ONCE)
             })
             .collect();
-        for answer in self.pipe.all(&commands).await? {
+        let mut entries = Vec::new();
+        for (line, answer) in lines.iter().zip(self.pipe.all(&commands).await?) {
             // A line that was never read has no group.
-            let Some([_, entries, ..]) = answer.array() else { continue };
-            let ids = entries.array().unwrap_or_default().iter().filter_map(|entry| {
-                let fields = entry.array()?.get(1)?.array()?;
+            for entry in answer.array().unwrap_or_default() {
+                let Some(entry) = entry.array().and_then(|entry| entry.first()?.text()) else { continue };
+                entries.push(Command::new("XRANGE").arg(line).arg(entry).arg(entry));
+            }
+        }
+        for entries in entries.chunks(SWEEP_PAGE) {
+            let answers = self.pipe.all(entries).await?;
+            let ids = answers.iter().filter_map(|answer| {
+                let fields = answer.array()?.first()?.array()?.get(1)?.array()?;
                 fields.get(1)?.text().map(str::to_owned)
             });
             for (run, fence) in self.runs(&ids.collect::<Vec<_>>()).await? {

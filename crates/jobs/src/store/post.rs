@@ -11,7 +11,7 @@ use regrow_control::features::job::queue::Share;
 use regrow_model::run::{Run, State, Worker};
 use regrow_model::{RunId, Time};
 use regrow_store::{LeaseId, PutRequest};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub(super) struct StorePost {
     told: Mutex<BTreeSet<RunId>>,
     /// Runs that were claimed, and not yet settled.
     mine: Mutex<BTreeSet<RunId>>,
+    /// Runs that were settled, and at which revision at the latest: what is known of the queue may be older.
+    settled: Mutex<BTreeMap<RunId, i64>>,
 }
 
 /// Longest sleep: the clock may be set while we sleep.
@@ -32,8 +34,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 
 impl StorePost {
     pub(super) fn new(inner: Arc<Inner>, worker: Worker, lease: LeaseId) -> StorePost {
-        let (told, mine) = (Mutex::default(), Mutex::default());
-        StorePost { inner, worker, lease, draining: AtomicBool::new(false), told, mine }
+        let (told, mine, settled) = (Mutex::default(), Mutex::default(), Mutex::default());
+        StorePost { inner, worker, lease, draining: AtomicBool::new(false), told, mine, settled }
     }
 
     fn only(&self) -> Only {
@@ -95,13 +97,16 @@ impl StorePost {
         Ok(claims)
     }
 
-    /// Runs that a claim whose answer was lost has made ours.
+    /// Runs that a claim whose answer was lost has made ours. One that was settled is none, as long as what is known is
+    /// from before.
     fn found_mine(&self, known: &state::Known) -> Vec<Claim> {
         let mut mine = self.mine();
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.retain(|_, revision| *revision > known.revision());
         let ours = known.queue.running().filter(|(worker, _)| **worker == self.worker.id);
         let lost: Vec<RunId> = ours
             .flat_map(|(_, runs)| runs.iter())
-            .filter(|id| !mine.contains(*id) && !known.taken.contains(*id))
+            .filter(|id| !mine.contains(*id) && !known.taken.contains(*id) && !settled.contains_key(*id))
             .cloned()
             .collect();
         let claims = lost.into_iter().filter_map(|id| {
@@ -128,9 +133,15 @@ impl StorePost {
             free: claim.places.clone(),
         };
         let mut fences = self.inner.commit(None, settled.iter().map(change).collect()).await?;
-        for (fence, (claim, run)) in fences.iter_mut().zip(&settled).filter(|(fence, _)| fence.is_none()) {
-            *fence = self.settle_moved(claim, change(&(claim.clone(), run.clone()))).await?;
+        let mut revisions: Vec<i64> = fences.iter().map(|fence| fence.unwrap_or(0)).collect();
+        for ((fence, revision), (claim, run)) in fences.iter_mut().zip(&mut revisions).zip(&settled) {
+            if fence.is_none() {
+                (*fence, *revision) = self.settle_moved(claim, change(&(claim.clone(), run.clone()))).await?;
+            }
         }
+        let mut done = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        done.extend(ids.iter().cloned().zip(revisions));
+        drop(done);
         let mut mine = self.mine();
         ids.iter().for_each(|id| {
             mine.remove(id);
@@ -143,17 +154,19 @@ impl StorePost {
     }
 
     /// Settles a run whose record has another revision because its store has gone to another place: the same try of the
-    /// same worker is still under way there. `None`: it is not.
-    async fn settle_moved(&self, claim: &Claim, change: Change) -> Result<Option<i64>, Error> {
-        let Some((run, fence)) = self.inner.read_live(&claim.run.id).await? else { return Ok(None) };
+    /// same worker is still under way there. `None`: it is not. And the revision at which that is so.
+    async fn settle_moved(&self, claim: &Claim, change: Change) -> Result<(Option<i64>, i64), Error> {
+        let (found, at) = self.inner.read_live_at(&claim.run.id).await?;
+        let Some((run, fence)) = found else { return Ok((None, at)) };
         let is_ours = run.state == State::Running
             && run.worker.as_ref() == Some(&self.worker.id)
             && run.attempt == claim.run.attempt;
         if !is_ours || fence == claim.fence {
-            return Ok(None);
+            return Ok((None, at));
         }
         let done = self.inner.commit(None, vec![Change { fence, ..change }]).await?;
-        Ok(done.into_iter().next().flatten())
+        let fence = done.into_iter().next().flatten();
+        Ok((fence, fence.unwrap_or(at)))
     }
 
     async fn wait_for_cancels(&self) -> Result<Vec<(RunId, String)>, Error> {

@@ -25,8 +25,17 @@ impl Inner {
     }
 
     pub(super) async fn read_live(&self, id: &RunId) -> Result<Option<(Run, i64)>, Error> {
-        let found = self.one(state::live(id)).await?;
-        found.map(|kv| Ok((read(id.as_str(), &kv.value)?, kv.mod_revision.0))).transpose()
+        Ok(self.read_live_at(id).await?.0)
+    }
+
+    /// The same, and the revision at which it is so.
+    pub(super) async fn read_live_at(&self, id: &RunId) -> Result<(Option<(Run, i64)>, i64), Error> {
+        let answer = self.store.range(RangeRequest::key(state::live(id))).await?;
+        let found = match answer.kvs.first() {
+            Some(kv) => Some((read(id.as_str(), &kv.value)?, kv.mod_revision.0)),
+            None => None,
+        };
+        Ok((found, answer.revision.0))
     }
 
     pub(super) async fn read_done(&self, id: &RunId) -> Result<Option<Run>, Error> {

@@ -141,6 +141,11 @@ impl Known {
         self.queue.put(id, run);
     }
 
+    /// Everything up to here is known.
+    pub(super) fn revision(&self) -> i64 {
+        self.revision
+    }
+
     pub(super) fn fence(&self, id: &RunId) -> Option<i64> {
         self.fences.get(id).copied()
     }
