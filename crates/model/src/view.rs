@@ -284,8 +284,8 @@ impl View {
         self.assignments.range(first..=last)
     }
 
-    /// Whether an instance serves: its endpoint is healthy, or it runs and its group has no service. Only the life
-    /// that is assigned counts.
+    /// Whether an instance serves: its endpoint is healthy, or it runs, its boot is over and its group has no service. Only
+    /// the life that is assigned counts.
     pub fn is_healthy(&self, id: &InstanceId) -> bool {
         let Some(assignment) = self.assignments.get(id) else { return false };
         let Some(instance) = self.instances.get(id) else { return false };
@@ -296,7 +296,7 @@ impl View {
             return false;
         }
         match self.groups.get(&id.group).and_then(|group| group.spec.service.as_ref()) {
-            None => true,
+            None => !instance.is_booting(),
             Some(service) => self.endpoints.get(service).and_then(|all| all.get(id)).is_some_and(|endpoint| {
                 endpoint.incarnation == assignment.incarnation && endpoint.state == EndpointState::Passing
             }),
