@@ -342,3 +342,29 @@ jobs:
     assert_eq!(run["attempt"], 1, "{run:#}");
     assert!(standing("alive"), "it began before");
 }
+
+/// Shows that a group's jobs are run at an instance's boot, before it counts as healthy, and before it is stopped.
+#[test]
+fn hooks_are_run() {
+    let mut cluster = Cluster::with_spec(
+        r#"
+cluster: test
+jobs:
+  mark: {parameters: {file: {type: name}}, exec: {command: [touch, "ROOT/${file}"]}}
+groups:
+  app:
+    provider: process
+    size: 1
+    command: [sleep, "600"]
+    hooks:
+      on_boot: {job: mark, parameters: {file: "boot-${INSTANCE}"}}
+      before_stop: {job: mark, parameters: {file: "stop-${INSTANCE}"}}
+"#,
+    );
+    cluster.up_healthy();
+    assert!(cluster.path("boot-app-0").exists(), "{}", cluster.log());
+    assert!(!cluster.path("stop-app-0").exists());
+    cluster.ok(&["down"]);
+    assert_eq!(cluster.agent_ends(), 0);
+    assert!(cluster.path("stop-app-0").exists(), "{}", cluster.log());
+}

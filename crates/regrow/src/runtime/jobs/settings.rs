@@ -126,6 +126,18 @@ mod tests {
         }
     }
 
+    /// Shows the keys of the settings' file, and that what is no key is refused among them.
+    #[test]
+    fn the_file() {
+        let read = |text: &str| serde_saphyr::from_str::<crate::config::Flags>(text).map_err(|error| error.to_string());
+        let flags = read("jobs: 3\nlabel: [gpu]\nqueue: redis://10.0.0.1\ndrain: 5s\n").expect("settings");
+        let settings = flags.work.settle(flags.jobs, false).expect("settled");
+        assert_eq!((settings.room, settings.labels.len(), settings.drain), (3, 1, Duration::from_secs(5)));
+        assert!(matches!(settings.place, Place::Redis(_)));
+        assert!(read("queue-file: /etc/regrow/queue\n").is_ok());
+        assert!(read("queues: store\n").is_err());
+    }
+
     /// Shows the defaults, and what is refused.
     #[test]
     fn workers() {
