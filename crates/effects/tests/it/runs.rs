@@ -482,6 +482,10 @@ async fn playbooks() {
     assert!(!texts(&lines, Stream::Stdout).iter().any(|line| line.contains('\u{1e}')), "no mark is told");
     let (end, _) = place.carry_out(task(json!(["two"]), true)).await;
     assert_eq!((end.state, end.result.recap.len()), (State::Succeeded, 1), "{}", end.why);
+    place.write("nobody.ini", "[empty]\n");
+    let order = json!({"task": {"ansible": {"play": {"playbook": "site.yaml"}, "inventory": {"file": "nobody.ini"}}}});
+    let (end, _) = place.carry_out(order).await;
+    assert_eq!((end.state, end.why.as_str()), (State::Failed, "no host of the inventory was worked on"));
     // Ansible alone would take this for the union of two patterns.
     let (end, _) = place.carry_out(task(json!(["one:two"]), true)).await;
     assert_eq!(end.state, State::Failed);

@@ -105,7 +105,8 @@ impl Driver {
                 self.carry_out(output);
             }
             self.read_new_prefixes().await;
-            if self.reconciler.is_halted() {
+            // Whoever asked for the halt hears of it, also when there was nothing to stop.
+            if self.reconciler.is_halted() && self.asked.is_empty() {
                 return Ending::Halted;
             }
             let sleep = self.reconciler.wake_at().map_or(SLEEP_MAX, |at| at.since(now()).min(SLEEP_MAX));

@@ -8,7 +8,7 @@ mod events;
 mod files;
 mod yaml;
 
-use super::process::{self, Program};
+use super::process::{self, Ended, Program};
 use super::{Came, MARK, Try, failed_hosts, folder};
 use crate::error::io_error;
 use events::Events;
@@ -66,6 +66,10 @@ impl Try<'_> {
         let own = self.folder.join("callbacks").display().to_string();
         let callbacks = environment.get("ANSIBLE_CALLBACK_PLUGINS").map_or(own.clone(), |more| format!("{own}:{more}"));
         environment.insert("ANSIBLE_CALLBACK_PLUGINS".to_owned(), callbacks);
+        if let Play::Module { .. } = &task.play {
+            // What a module said is what is wanted of it, as `ansible` itself shows it.
+            environment.insert("ANSIBLE_STDOUT_CALLBACK".to_owned(), "minimal".to_owned());
+        }
         environment.insert("ANSIBLE_LOCAL_TEMP".to_owned(), self.folder.join("tmp").display().to_string());
         environment.insert("PYTHONUNBUFFERED".to_owned(), "1".to_owned());
         environment.insert("REGROW_EVENTS".to_owned(), mark);
@@ -81,7 +85,9 @@ impl Try<'_> {
         let mut tell = |line: &str| events.line(line);
         let ended = process::run(&self.runs.program, program, self.reins.clone(), self.sink, &mut tell).await;
         let recap = events.recap();
-        let why = failed_hosts(&recap);
+        // Ansible takes it for success when its patterns match nobody.
+        let nobody = recap.is_empty().then(|| "no host of the inventory was worked on".to_owned());
+        let why = failed_hosts(&recap).or(nobody.filter(|_| matches!(ended, Ended::Exited { code: 0, .. })));
         Came { ended, recap, status: None, why }
     }
 

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::exit::{Code, Failure, colours, print};
 use crate::progress::Progress;
 use regrow_model::RunId;
-use regrow_model::run::{HostOutcome, Line, Run, RunEvent, State, Stream, Task};
+use regrow_model::run::{HostOutcome, Line, Play, Run, RunEvent, State, Stream, Task};
 use regrow_serve::jobs::wire::{RunDetail, Stand};
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
@@ -91,7 +91,11 @@ struct Live {
 
 impl Live {
     fn new(run: &Run, quiet: bool) -> Live {
-        let is_playbook = |task: &Task| matches!(task, Task::Ansible(_));
+        let is_playbook = |task: &Task| match task {
+            // What a single module prints is what was asked for.
+            Task::Ansible(task) => !matches!(task.play, Play::Module { .. }),
+            _ => false,
+        };
         let playbooks = match &run.order.task {
             Task::Steps(steps) => steps.iter().map(|step| (step.name.to_string(), is_playbook(&step.task))).collect(),
             _ => Vec::new(),
