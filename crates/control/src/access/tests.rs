@@ -77,6 +77,7 @@ fn the_rest() {
     use Access::{Read, Write};
     let all = [
         Asked::Health,
+        Asked::Signed,
         Asked::Leases(Read),
         Asked::Leases(Write),
         Asked::Store,
@@ -92,29 +93,29 @@ fn the_rest() {
         Asked::Credentials(Read),
         Asked::Credentials(Write),
     ];
-    let everything = "+++++++++++++++";
+    let everything = "++++++++++++++++";
     for (identity, expect) in [
-        (Identity::Anonymous, "+??????????????"),
+        (Identity::Anonymous, "++??????????????"),
         (Identity::Open, everything),
         (Identity::Owner, everything),
         (Identity::Node { name: "n".into() }, everything),
-        (Identity::RpcKey, "+---------+++--"),
-        (client(None), "+--------------"),
-        (client(Some(Role::Reader)), "++-+-+--+-+----"),
-        (client(Some(Role::Operator)), "++++-+++++++---"),
+        (Identity::RpcKey, "++---------+++--"),
+        (client(None), "++--------------"),
+        (client(Some(Role::Reader)), "+++-+-+--+-+----"),
+        (client(Some(Role::Operator)), "+++++-+++++++---"),
         (client(Some(Role::Admin)), everything),
-        (token(Role::Reader, &[], &[]), "++-+-+--+-+----"),
-        (token(Role::Operator, &[], &[]), "++++-+++++++---"),
+        (token(Role::Reader, &[], &[]), "+++-+-+--+-+----"),
+        (token(Role::Operator, &[], &[]), "+++++-+++++++---"),
         (token(Role::Admin, &[], &[]), everything),
-        (token(Role::Operator, &["app/"], &[]), "++++-----------"),
-        (token(Role::Admin, &["app/"], &[]), "++++-----------"),
-        (token(Role::Reader, &[], &[Kind::Group]), "+--+-+---------"),
-        (token(Role::Operator, &[], &[Kind::Group]), "+--+-+++-------"),
-        (token(Role::Operator, &[], &[Kind::Instance]), "+--+---+-------"),
-        (token(Role::Operator, &["app/"], &[Kind::Group]), "++++-+++-------"),
-        (token(Role::Operator, &[], &[Kind::Node]), "+--+------++---"),
-        (token(Role::Admin, &[], &[Kind::Node]), "+--+------+++--"),
-        (token(Role::Admin, &[], &[Kind::Cluster]), "+--+----++-----"),
+        (token(Role::Operator, &["app/"], &[]), "+++++-----------"),
+        (token(Role::Admin, &["app/"], &[]), "+++++-----------"),
+        (token(Role::Reader, &[], &[Kind::Group]), "++--+-+---------"),
+        (token(Role::Operator, &[], &[Kind::Group]), "++--+-+++-------"),
+        (token(Role::Operator, &[], &[Kind::Instance]), "++--+---+-------"),
+        (token(Role::Operator, &["app/"], &[Kind::Group]), "+++++-+++-------"),
+        (token(Role::Operator, &[], &[Kind::Node]), "++--+------++---"),
+        (token(Role::Admin, &[], &[Kind::Node]), "++--+------+++--"),
+        (token(Role::Admin, &[], &[Kind::Cluster]), "++--+----++-----"),
     ] {
         assert_eq!(row(&identity, &all), expect, "{identity}");
     }
