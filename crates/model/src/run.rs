@@ -4,7 +4,9 @@ use crate::duration::Span;
 use crate::spec::survey::Answers;
 use crate::spec::{Down, OnLoss, Retry, Secret, When};
 use crate::{Name, Time};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -66,15 +68,30 @@ impl<'de> Deserialize<'de> for RunId {
     }
 }
 
+impl JsonSchema for RunId {
+    fn schema_name() -> Cow<'static, str> {
+        "RunId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "The id of a run: 16 letters and digits of Crockford's base 32, time first.",
+            "pattern": "^[0-9a-hjkmnp-tv-z]{16}$"
+        })
+    }
+}
+
 /// A worker, in one life of its process: `<node>-<16 letters and digits>`. Text, so that it is a part of a key.
 pub type WorkerId = Arc<str>;
 
 /// What was accepted, and does not change: all that a worker needs, so that it never reads the spec.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Order {
     /// Its job.
     pub job: Name,
-    /// Who asked: `cli`, `http`, `schedule/nightly`, `webhook`.
+    /// Who asked: the caller's name (`token/ci`, `owner`), `http` where no keys are asked for, `webhook`, `schedule/NAME`, or
+    /// `hook/INSTANCE`.
     pub by: String,
     /// What it was given, defaults included.
     #[serde(default, skip_serializing_if = "Answers::is_empty")]
@@ -120,7 +137,7 @@ pub struct Order {
 }
 
 /// A place of which there are only so many: a concurrency key.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct Slot {
     /// Its name, any text.
     pub name: String,
@@ -129,7 +146,7 @@ pub struct Slot {
 }
 
 /// One execution of a job.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// Which.
     pub id: RunId,
@@ -171,7 +188,7 @@ pub struct Run {
 }
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// It waits for its time, a worker or a slot.
@@ -226,7 +243,7 @@ impl fmt::Display for State {
 }
 
 /// How a try ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunResult {
     /// Exit code, where there was a process that exited; the answer's status for `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,7 +264,7 @@ impl RunResult {
 }
 
 /// What was done on one host: counts of tasks, as Ansible's recap has them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Recap {
     /// Succeeded.
@@ -263,7 +280,7 @@ pub struct Recap {
 }
 
 /// What to do, with all answers in place.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
     /// A command on the worker.
@@ -278,8 +295,8 @@ pub enum Task {
     Steps(Vec<StepTask>),
 }
 
-/// See [`Task::Exec`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A command on the worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ExecTask {
     /// Program and arguments.
     pub command: Vec<String>,
@@ -291,8 +308,8 @@ pub struct ExecTask {
     pub environment: BTreeMap<String, String>,
 }
 
-/// See [`Task::Ansible`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What `ansible-playbook` is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnsibleTask {
     /// What is played.
     pub play: Play,
@@ -331,7 +348,7 @@ pub struct AnsibleTask {
 }
 
 /// What Ansible plays.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Play {
     /// A file, relative to the root.
@@ -348,7 +365,7 @@ pub enum Play {
 }
 
 /// Arguments of a module.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ModuleArgs {
     /// Of one that takes a command.
@@ -358,7 +375,7 @@ pub enum ModuleArgs {
 }
 
 /// Where Ansible's hosts come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Inventory {
     /// A file or folder, relative to the root.
@@ -372,8 +389,8 @@ pub enum Inventory {
     },
 }
 
-/// See [`Task::Ssh`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A command on hosts, by SSH.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SshTask {
     /// The hosts.
     pub hosts: Vec<String>,
@@ -392,8 +409,8 @@ pub struct SshTask {
     pub parallel: u32,
 }
 
-/// See [`Task::Http`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HttpTask {
     /// Whole URL.
     pub url: String,
@@ -407,8 +424,8 @@ pub struct HttpTask {
     pub body: Option<String>,
 }
 
-/// See [`Task::Steps`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One of a job's steps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepTask {
     /// Its name.
     pub name: Name,
@@ -419,7 +436,7 @@ pub struct StepTask {
 }
 
 /// One line of a run's log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Line {
     /// When it came.
     pub at: Time,
@@ -431,7 +448,7 @@ pub struct Line {
     /// The text, without its line's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
-    /// What happened, for [`Stream::Event`].
+    /// What happened, where `stream` is `event`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<RunEvent>,
 }
@@ -453,7 +470,7 @@ impl Line {
 }
 
 /// Where a line of a run's log comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
     /// The program's standard output.
@@ -467,7 +484,7 @@ pub enum Stream {
 }
 
 /// What happens in a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "what")]
 pub enum RunEvent {
     /// A try begins.
@@ -512,7 +529,7 @@ pub enum RunEvent {
 }
 
 /// What becomes of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepState {
     /// It is under way.
@@ -526,7 +543,7 @@ pub enum StepState {
 }
 
 /// How something ended on a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HostOutcome {
     /// It was so already, or nothing had to change.
@@ -544,7 +561,7 @@ pub enum HostOutcome {
 }
 
 /// A worker as it tells of itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Worker {
     /// Which.
     pub id: WorkerId,

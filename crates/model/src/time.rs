@@ -1,6 +1,8 @@
 //! Points in time, always handed in.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// A point in time: milliseconds since the Unix epoch, as the node's clock says.
@@ -18,5 +20,19 @@ impl Time {
     /// This time plus `after`, saturating.
     pub fn after(self, after: Duration) -> Time {
         Time(self.0.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "integer",
+            "description": "A point in time: milliseconds since the Unix epoch.",
+            "minimum": 0
+        })
     }
 }

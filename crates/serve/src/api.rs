@@ -28,7 +28,7 @@ use crate::wire::{Applied, BODY_BYTES_MAX, Bundle, EventsQuery, LogsQuery, Pause
 use crate::{Agent, AgentError, Entrance, Lines};
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -267,14 +267,7 @@ impl From<AgentError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self.kind {
-            RefusalKind::Usage => StatusCode::BAD_REQUEST,
-            RefusalKind::Refused => StatusCode::CONFLICT,
-            RefusalKind::NotFound => StatusCode::NOT_FOUND,
-            RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            RefusalKind::Unauthenticated => StatusCode::UNAUTHORIZED,
-            RefusalKind::Denied => StatusCode::FORBIDDEN,
-        };
+        let status = self.kind.status();
         (status, Extension(Why(self.error.clone())), Json(self)).into_response()
     }
 }

@@ -1,8 +1,10 @@
 //! The types that travel between the command line and the agent.
 
+use axum::http::StatusCode;
 use regrow_control::apply::Difference;
 use regrow_model::access::Grant;
 use regrow_model::{CauseId, Held, Name, Plan, Revision, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -219,7 +221,7 @@ pub struct AuditQuery {
 }
 
 /// A refusal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// What sort.
     pub kind: RefusalKind,
@@ -228,7 +230,7 @@ pub struct Refusal {
 }
 
 /// Sorts of refusals: each has its HTTP status and its exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusalKind {
     /// The request makes no sense: 400.
@@ -243,4 +245,39 @@ pub enum RefusalKind {
     Unauthenticated,
     /// Whoever asks may not: 403.
     Denied,
+}
+
+impl RefusalKind {
+    /// All of them, by their status.
+    pub(crate) const ALL: [RefusalKind; 6] = [
+        RefusalKind::Usage,
+        RefusalKind::Unauthenticated,
+        RefusalKind::Denied,
+        RefusalKind::NotFound,
+        RefusalKind::Refused,
+        RefusalKind::Unavailable,
+    ];
+
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            RefusalKind::Usage => StatusCode::BAD_REQUEST,
+            RefusalKind::Refused => StatusCode::CONFLICT,
+            RefusalKind::NotFound => StatusCode::NOT_FOUND,
+            RefusalKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            RefusalKind::Denied => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// What it means, for people.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            RefusalKind::Usage => "The request makes no sense.",
+            RefusalKind::Refused => "It makes sense and is refused by a rule.",
+            RefusalKind::NotFound => "There is no such thing.",
+            RefusalKind::Unavailable => "It cannot be done now; try again later.",
+            RefusalKind::Unauthenticated => "Nobody knows who asks.",
+            RefusalKind::Denied => "Whoever asks may not.",
+        }
+    }
 }

@@ -122,7 +122,7 @@ pub(crate) fn asked(method: &Method, path: &str, query: &str) -> Asked<'static> 
         ("api", "services", _) => Asked::Objects(access, Kind::Service),
         ("api", "templates", _) => Asked::Objects(access, Kind::Template),
         ("api", "jobs" | "runs", _) => Asked::Objects(access, Kind::Job),
-        ("api", "workers", "") => Asked::Objects(access, Kind::Job),
+        ("api", "workers" | "openapi.json", "") => Asked::Objects(access, Kind::Job),
         ("api", "hooks", _) => Asked::Signed,
         // What is asked for there changes something, by whichever method.
         ("ansible", "results", _) => Asked::Objects(access, Kind::Job),
@@ -182,11 +182,13 @@ mod tests {
             (Method::POST, "/api/runs/0123456789abcdef/cancel", Asked::Objects(Write, Kind::Job)),
             (Method::GET, "/api/runs/0123456789abcdef/events", Asked::Objects(Read, Kind::Job)),
             (Method::GET, "/api/workers", Asked::Objects(Read, Kind::Job)),
+            (Method::GET, "/api/openapi.json", Asked::Objects(Read, Kind::Job)),
             (Method::GET, "/api/schedules", Asked::Objects(Read, Kind::Schedule)),
             (Method::POST, "/api/hooks/nightly", Asked::Signed),
             (Method::GET, "/api/tokens", Asked::Credentials(Read)),
             (Method::POST, "/api/tokens/ci/revoke", Asked::Credentials(Write)),
             (Method::GET, "/api/secrets", Asked::Care("ask for what is not known here")),
+            (Method::GET, "/api/openapi.json/more", Asked::Care("ask for what is not known here")),
             (Method::GET, "/api/health/more", Asked::Care("ask for what is not known here")),
             (Method::GET, "//api//tokens", Asked::Care("ask for what is not known here")),
         ] {

@@ -16,23 +16,26 @@
 
 use super::JobsError;
 use super::http::{Desk, Visitor, by, found, run_id};
+use super::route::{JSON, Route, Shape};
 use crate::api::{is_json, read, usage};
 use crate::wire::{Refusal, RefusalKind};
+use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use regrow_control::features::job::order::Wish;
 use regrow_model::Name;
 use regrow_model::limits::PARAMETER_BYTES_MAX;
-use regrow_model::run::{Run, State as RunState};
+use regrow_model::run::{Recap, Run, State as RunState};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Largest form: each of its few fields as large as a parameter may be, with every byte escaped.
 const FORM_BYTES_MAX: usize = 1 << 20;
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What may be asked for, and the job that does it.
 #[derive(Clone, Copy)]
@@ -49,28 +52,35 @@ const SET_EIP: Door = Door { job: "ansible-set-eip", fields: &["instance_id", "r
 type Fields = BTreeMap<String, Value>;
 
 /// The routes.
-pub(super) fn router() -> Router<Desk> {
-    let submitted = |door: Door| {
-        post(async move |State(desk): State<Desk>, visitor: Visitor, headers: HeaderMap, body: Bytes| {
+pub(super) fn routes() -> Vec<Route> {
+    let submitted = |path, what, door: Door| {
+        let start = async move |State(desk): State<Desk>, visitor: Visitor, headers: HeaderMap, body: Bytes| {
             start(&desk, door, sent(door, &headers, body)?, visitor).await
-        })
+        };
+        Route::post(path, what, start).body(&[FORM, JSON], false, Shape::Fields(door.fields))
     };
-    let asked = |door: Door| {
-        get(async move |State(desk): State<Desk>, visitor: Visitor, RawQuery(query): RawQuery| {
+    let asked = |path, what, door: Door| {
+        let start = async move |State(desk): State<Desk>, visitor: Visitor, RawQuery(query): RawQuery| {
             start(&desk, door, form(door, query.unwrap_or_default().as_bytes())?, visitor).await
-        })
+        };
+        Route::get(path, what, start).query(Shape::Fields(door.fields))
     };
-    let routes = [
-        ("/ansible/role", submitted(ROLE)),
-        ("/ansible/update-code", submitted(UPDATE_CODE)),
-        ("/ansible/adhoc", asked(ADHOC)),
-        ("/ansible/set_eip", submitted(SET_EIP)),
-        ("/ansible/results/{id}", get(results)),
+    let starts = [
+        submitted("/ansible/role/", "Starts `ansible-role`, and answers with the run's id.", ROLE),
+        submitted("/ansible/update-code/", "Starts `ansible-update-code`, and answers with the run's id.", UPDATE_CODE),
+        asked("/ansible/adhoc/", "Starts `ansible-adhoc`, and answers with the run's id.", ADHOC),
+        submitted("/ansible/set_eip/", "Starts `ansible-set-eip`, and answers with the run's id.", SET_EIP),
     ];
-    let router = routes
-        .into_iter()
-        .fold(Router::new(), |router, (path, door)| router.route(path, door.clone()).route(&format!("{path}/"), door));
-    router.layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+    let results = Route::get("/ansible/results/{id}", "How far a run is; its recap at the end.", results)
+        .answers(StatusCode::OK, "text/plain", Shape::Of(words))
+        .answers(StatusCode::OK, JSON, Shape::Of(SchemaGenerator::subschema_for::<BTreeMap<String, Recap>>))
+        .refuses(&[RefusalKind::NotFound]);
+    let starts = starts.map(|route| route.refuses(&[RefusalKind::NotFound, RefusalKind::Refused]));
+    starts.into_iter().chain([results]).map(|route| route.limit(FORM_BYTES_MAX)).collect()
+}
+
+fn words(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"enum": ["in-queue", "waiting", "failed"]})
 }
 
 /// The id as plain text, without a line's end.
@@ -111,8 +121,7 @@ fn sent(door: Door, headers: &HeaderMap, body: Bytes) -> Result<Fields, Refusal>
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     // `curl -X POST` sends neither a type nor a body.
-    let is_form =
-        kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") || (kind.is_empty() && body.is_empty());
+    let is_form = kind.eq_ignore_ascii_case(FORM) || (kind.is_empty() && body.is_empty());
     if !is_form {
         return Err(usage(
             "send a form (content-type: application/x-www-form-urlencoded, as curl -d does) or a JSON object"

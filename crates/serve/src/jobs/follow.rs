@@ -13,18 +13,20 @@
 //! again at most those of one piece. Followers are [`FOLLOWERS_MAX`]; a slow one holds up only its own task.
 
 use super::http::{Asked, Desk, asked, found, run_id};
+use super::route::{Route, Shape};
 use super::wire::{LogPiece, LogQuery, Stand};
 use super::{Jobs, JobsError};
 use crate::api::usage;
 use crate::wire::{Refusal, RefusalKind};
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use regrow_model::RunId;
-use regrow_model::run::Run;
+use regrow_model::run::{Line, Run};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,11 +70,32 @@ enum Told {
     End(Box<Run>),
 }
 
-pub(super) async fn log(
-    State(desk): State<Desk>,
-    Path(id): Path<String>,
-    query: Asked<LogQuery>,
-) -> Result<Response, Refusal> {
+/// The routes.
+pub(super) fn routes() -> [Route; 2] {
+    let log = Route::get("/api/runs/{id}/log", "The run's log: a line of JSON for each of its own.", log)
+        .refuses(&[RefusalKind::NotFound])
+        .answers(StatusCode::OK, "application/x-ndjson", Shape::Of(SchemaGenerator::subschema_for::<Line>));
+    let events = Route::get("/api/runs/{id}/events", "The run as it goes on, up to its end.", events)
+        .refuses(&[RefusalKind::NotFound])
+        .header("Last-Event-ID", false, "The last id that was seen: only what is behind it comes. Goes before `after`.")
+        .answers(StatusCode::OK, "text/event-stream", Shape::Of(stream_of_events));
+    [log, events]
+}
+
+fn stream_of_events(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "description": "Server-sent events, with JSON as their data: `line` is a line of the log, and the last one of a piece has \
+                        the cursor as its id; `state` is where the run stands; `end` is the run as it ended, and comes last.",
+        "x-events": {
+            "line": generator.subschema_for::<Line>(),
+            "state": generator.subschema_for::<Stand>(),
+            "end": generator.subschema_for::<Run>(),
+        }
+    })
+}
+
+async fn log(State(desk): State<Desk>, Path(id): Path<String>, query: Asked<LogQuery>) -> Result<Response, Refusal> {
     let (id, query) = (run_id(&id)?, asked(query)?);
     let after = query.after.map(cursor).transpose()?;
     found(&desk, &id).await?;
@@ -85,14 +108,14 @@ pub(super) async fn log(
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
 }
 
-/// `after` is for those who cannot set headers; `Last-Event-ID` goes before it.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct EventsQuery {
+struct EventsQuery {
+    /// Only what is behind this cursor: for those who cannot set headers.
     after: Option<String>,
 }
 
-pub(super) async fn events(
+async fn events(
     State(desk): State<Desk>,
     Path(id): Path<String>,
     query: Asked<EventsQuery>,

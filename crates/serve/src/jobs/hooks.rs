@@ -15,18 +15,19 @@
 
 use super::JobsError;
 use super::http::{Answered, Desk};
+use super::route::{JSON, Route, Shape};
 use super::wire::Accepted;
 use crate::api::{name, read, usage};
 use crate::wire::{Refusal, RefusalKind};
+use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use regrow_control::features::job::order::Wish;
 use regrow_model::Name;
 use ring::hmac;
+use schemars::SchemaGenerator;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -37,9 +38,22 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 const DELIVERY_BYTES_MAX: usize = 128;
 
 /// The route.
-pub(super) fn router() -> Router<Desk> {
-    Router::new().route("/api/hooks/{job}", post(hook)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+pub(super) fn route() -> Route {
+    Route::post("/api/hooks/{job}", "A webhook: starts a run of a job that takes them.", hook)
+        .signed()
+        .limit(BODY_BYTES_MAX)
+        .header("X-Hub-Signature-256", true, "`sha256=` and the HMAC-SHA256 of the body in hexadecimal.")
+        .header("X-GitHub-Delivery", false, "The delivery's id: what comes again with it starts nothing again.")
+        .header("Idempotency-Key", false, "The same for those who are not GitHub.")
+        .header("X-GitHub-Event", false, "A `ping` starts nothing.")
+        .body(&[JSON], true, Shape::Of(SchemaGenerator::subschema_for::<Fields>))
+        .answers(StatusCode::OK, JSON, Shape::Of(SchemaGenerator::subschema_for::<Accepted>))
+        .answers(StatusCode::NO_CONTENT, JSON, Shape::Empty)
+        .refuses(&[RefusalKind::Denied, RefusalKind::NotFound, RefusalKind::Refused])
 }
+
+/// What is in a body: those that the job has parameters for count.
+type Fields = BTreeMap<String, Value>;
 
 async fn hook(
     State(desk): State<Desk>,
@@ -99,7 +113,7 @@ fn signature(headers: &HeaderMap) -> Option<[u8; 32]> {
 }
 
 async fn accept(desk: &Desk, job: Name, headers: &HeaderMap, body: Bytes) -> Answered<Accepted> {
-    let fields: BTreeMap<String, Value> = read(body)?;
+    let fields: Fields = read(body)?;
     let known = desk.jobs.jobs().await?.remove(&job).map(|job| job.parameters).unwrap_or_default();
     let parameters = fields.into_iter().filter(|(field, _)| known.contains_key(field)).collect();
     let key = delivery(headers)?.map(|delivery| format!("hook/{job}/{delivery}"));

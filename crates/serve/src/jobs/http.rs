@@ -14,25 +14,29 @@
 //! | `GET /api/runs/{id}/events?after=` | server-sent events: see [`super::follow`] |
 //! | `POST /api/hooks/{job}` | [`Accepted`]: see [`super::hooks`] |
 //! | `/ansible/…` | see [`super::ansible`] |
+//! | `GET /api/openapi.json` | all of this as an OpenAPI document: see [`super::openapi`] |
 //!
 //! The router goes behind the same checks as the rest of `/api`; see [`crate::api::router`].
 
 use super::follow::{self, Followers};
+use super::route::{JSON, Perhaps, Route, Sent, Shape};
 use super::wire::{Accepted, Again, Cancelled, RUNS_TOLD_MAX, RunDetail, RunsQuery, ScheduleLine, Submit};
-use super::{Jobs, JobsError, ansible, hooks};
+use super::{Jobs, JobsError, ansible, hooks, openapi};
 use crate::access::Visit;
-use crate::api::{name, not_found, read, usage};
+use crate::api::{name, not_found, usage};
 use crate::wire::{Refusal, RefusalKind};
-use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::routing::{get, post};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use regrow_model::run::{Run, Worker};
 use regrow_model::spec::Job;
 use regrow_model::{Name, RunId};
+use schemars::SchemaGenerator;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// What all routes share.
 #[derive(Clone)]
@@ -49,20 +53,46 @@ pub(super) type Visitor = Option<Extension<Visit>>;
 
 /// The routes, over jobs.
 pub fn router(jobs: Arc<dyn Jobs>) -> Router {
-    Router::new()
-        .route("/api/jobs", get(list))
-        .route("/api/jobs/{name}", get(show))
-        .route("/api/schedules", get(schedules))
-        .route("/api/workers", get(workers))
-        .route("/api/runs", get(runs).post(submit))
-        .route("/api/runs/{id}", get(run))
-        .route("/api/runs/{id}/cancel", post(cancel))
-        .route("/api/runs/{id}/retry", post(retry))
-        .route("/api/runs/{id}/log", get(follow::log))
-        .route("/api/runs/{id}/events", get(follow::events))
-        .merge(hooks::router())
-        .merge(ansible::router())
-        .with_state(Desk { jobs, followers: Followers::default() })
+    let router = routes().into_iter().fold(Router::new(), |router, Route { path, door, .. }| {
+        if path.starts_with("/ansible/") {
+            let path = path.trim_end_matches('/');
+            router.route(path, door.clone()).route(&format!("{path}/"), door)
+        } else {
+            router.route(path, door)
+        }
+    });
+    router.with_state(Desk { jobs, followers: Followers::default() })
+}
+
+/// All that is answered. Those of `/ansible/` are with and without a slash at their end.
+fn routes() -> Vec<Route> {
+    use RefusalKind::{NotFound, Refused};
+    let mut routes = vec![
+        Route::get("/api/jobs", "The jobs of the spec, by name.", list),
+        Route::get("/api/jobs/{name}", "A job.", show).refuses(&[NotFound]),
+        Route::get("/api/schedules", "The schedules, and when each is due next.", schedules),
+        Route::get("/api/workers", "The workers that are alive.", workers),
+        Route::get("/api/runs", "Runs, the newest first.", runs),
+        Route::post("/api/runs", "Accepts a run of a job: it is durable when this answers.", submit)
+            .refuses(&[NotFound, Refused]),
+        Route::get("/api/runs/{id}", "A run, and why it waits.", run).refuses(&[NotFound]),
+        Route::post("/api/runs/{id}/cancel", "Ends a run.", cancel).refuses(&[NotFound, Refused]),
+        Route::post("/api/runs/{id}/retry", "Accepts a new run of what an ended one was given.", retry)
+            .refuses(&[NotFound, Refused]),
+    ];
+    routes.extend(follow::routes());
+    routes.push(hooks::route());
+    routes.extend(ansible::routes());
+    let object = Shape::Of(SchemaGenerator::subschema_for::<Map<String, Value>>);
+    let told = Route::get("/api/openapi.json", "This document.", document).answers(StatusCode::OK, JSON, object);
+    routes.push(told);
+    routes
+}
+
+/// Made once.
+async fn document() -> Result<Response, Refusal> {
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", openapi::document(&routes())));
+    Ok(([(header::CONTENT_TYPE, JSON)], DOCUMENT.as_str()).into_response())
 }
 
 async fn list(State(desk): State<Desk>) -> Answered<BTreeMap<Name, Job>> {
@@ -91,8 +121,8 @@ async fn runs(State(desk): State<Desk>, query: Asked<RunsQuery>) -> Answered<Vec
     Ok(Json(desk.jobs.runs(query).await?))
 }
 
-async fn submit(State(desk): State<Desk>, visitor: Visitor, body: Bytes) -> Answered<Accepted> {
-    let Submit { job, wish } = read(body)?;
+async fn submit(State(desk): State<Desk>, visitor: Visitor, sent: Sent<Submit>) -> Answered<Accepted> {
+    let Sent(Submit { job, wish }) = sent;
     let id = desk.jobs.submit(job, wish, by(visitor)).await?;
     Ok(Json(Accepted { id }))
 }
@@ -110,8 +140,12 @@ async fn cancel(State(desk): State<Desk>, visitor: Visitor, Path(id): Path<Strin
 }
 
 /// An empty body repeats the run as it was.
-async fn retry(State(desk): State<Desk>, visitor: Visitor, Path(id): Path<String>, body: Bytes) -> Answered<Accepted> {
-    let again = if body.is_empty() { Again::default() } else { read(body)? };
+async fn retry(
+    State(desk): State<Desk>,
+    visitor: Visitor,
+    Path(id): Path<String>,
+    Perhaps(again): Perhaps<Again>,
+) -> Answered<Accepted> {
     let id = desk.jobs.again(run_id(&id)?, again, by(visitor)).await?;
     Ok(Json(Accepted { id }))
 }

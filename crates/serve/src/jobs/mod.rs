@@ -4,6 +4,8 @@ mod ansible;
 mod follow;
 mod hooks;
 pub mod http;
+mod openapi;
+mod route;
 pub mod wire;
 
 use crate::BoxFuture;

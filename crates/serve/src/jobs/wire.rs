@@ -5,10 +5,12 @@ use regrow_control::features::job::order::Wish;
 use regrow_model::run::{Run, State};
 use regrow_model::spec::Schedule;
 use regrow_model::{Name, RunId, Time};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// A run to be accepted: `POST /api/runs`. Fields that nobody knows are refused.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct Submit {
     /// The job.
     pub job: Name,
@@ -29,14 +31,14 @@ impl<'de> Deserialize<'de> for Submit {
 }
 
 /// A run that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Accepted {
     /// Which.
     pub id: RunId,
 }
 
 /// How a run is to be repeated: `POST /api/runs/{id}/retry`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Again {
     /// Only on the hosts on which something failed.
@@ -47,7 +49,7 @@ pub struct Again {
 pub const RUNS_TOLD_MAX: usize = 10_000;
 
 /// Which runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunsQuery {
     /// Only of this job.
@@ -56,7 +58,8 @@ pub struct RunsQuery {
     pub state: Option<State>,
     /// Those that have ended too. Default true.
     pub ended: bool,
-    /// At most so many, 1 to [`RUNS_TOLD_MAX`]. Default 100.
+    /// At most so many, 1 to 10,000. Default 100.
+    #[schemars(range(min = 1, max = RUNS_TOLD_MAX))]
     pub limit: usize,
 }
 
@@ -67,7 +70,7 @@ impl Default for RunsQuery {
 }
 
 /// A run with what is known around it: `GET /api/runs/{id}`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunDetail {
     /// The run.
     #[serde(flatten)]
@@ -78,14 +81,14 @@ pub struct RunDetail {
 }
 
 /// Whether a run was ended by this request: `POST /api/runs/{id}/cancel`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancelled {
     /// `false`: it had ended before.
     pub cancelled: bool,
 }
 
 /// A schedule and its next time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScheduleLine {
     /// Its name.
     pub name: Name,
@@ -100,7 +103,7 @@ pub struct ScheduleLine {
 }
 
 /// Which lines of a run's log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogQuery {
     /// Go on until the run has ended.
@@ -110,7 +113,7 @@ pub struct LogQuery {
 }
 
 /// Where a run stands, while it is followed: the data of `event: state`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stand {
     /// Its state.
     pub state: State,

@@ -4,6 +4,7 @@ mod book;
 mod hostile;
 #[path = "../access/mute.rs"]
 mod mute;
+mod openapi;
 mod openness;
 mod story;
 

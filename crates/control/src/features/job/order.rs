@@ -2,24 +2,27 @@
 
 use super::expand::{Texts, json, percent};
 use super::inventory;
-use regrow_model::limits::{CONCURRENCY_KEYS_MAX, RUN_BYTES_MAX};
+use regrow_model::limits::{CONCURRENCY_KEYS_MAX, PRIORITY_MAX, RUN_BYTES_MAX};
 use regrow_model::run::{
     AnsibleTask, ExecTask, HttpTask, Inventory, ModuleArgs, Order, Play, Slot, SshTask, StepTask, Task,
 };
 use regrow_model::spec::survey::{AnswerError, Answers, is_host, is_name};
 use regrow_model::spec::{Adhoc, Ansible, Exec, Http, Ssh, Step, Target};
 use regrow_model::{Name, Time, View, desired};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What somebody wants run.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Wish {
     /// Values of the job's parameters.
     pub parameters: BTreeMap<String, Value>,
     /// Another priority than the job's, 0 to 9.
+    #[schemars(range(min = 0, max = PRIORITY_MAX))]
     pub priority: Option<u8>,
     /// Not before, milliseconds since the Unix epoch.
     pub at: Option<Time>,
@@ -86,7 +89,7 @@ pub fn order(view: &View, name: &Name, wish: &Wish, by: &str, now: Time) -> Resu
         Some(task) => task,
         None => Task::Steps(maker.steps(spec.steps.as_deref().unwrap_or_default())?),
     };
-    if wish.priority.is_some_and(|priority| priority > regrow_model::limits::PRIORITY_MAX) {
+    if wish.priority.is_some_and(|priority| priority > PRIORITY_MAX) {
         let found = wish.priority.unwrap_or_default().to_string();
         return Err(OrderError::Place { place: "the priority", found, wanted: "0 to 9" });
     }
