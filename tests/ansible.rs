@@ -210,3 +210,93 @@ fn by_the_command_line_and_the_api() {
     assert!(out.contains("dev2") && !out.contains("dev1"), "{out}");
     assert!(!site.hosts.log().is_empty(), "real sshds were spoken to");
 }
+
+/// What somebody might send to have something else done. `MADE` stands for a file that must not come to be.
+const HOSTILE: [&str; 14] = [
+    "x; touch MADE",
+    "$(touch MADE)",
+    "`touch MADE`",
+    "x\ntouch MADE",
+    "| touch MADE",
+    "{{ lookup('pipe', 'touch MADE') }}",
+    "{% set x = lookup('pipe', 'touch MADE') %}",
+    "x\"\n  - hosts: all\n    tasks: [{command: touch MADE}]\n# ",
+    "!!python/object/apply:os.system ['touch MADE']",
+    "-e @/etc/passwd",
+    "--extra-vars=x",
+    "-oProxyCommand=touch MADE",
+    "../../../../etc/passwd",
+    "all:!dev0",
+];
+
+/// Shows that hostile values in every field of every endpoint are refused, or are data to what they are given to.
+#[test]
+fn hostile_values_by_every_endpoint() {
+    let Some(site) = Site::start(49) else { return };
+    let made = site.cluster.path("made");
+    let fields: [(&str, &str, &[&str]); 4] = [
+        ("-d", "/ansible/role/", &["host=dev0", "role=motd", "env=dev"]),
+        ("-d", "/ansible/update-code/", &["tags=api", "env=dev"]),
+        ("-G", "/ansible/adhoc/", &["host=dev0", "mod=ping", "args="]),
+        ("-d", "/ansible/set_eip/", &["instance_id=i-0123456789abcdef0", "role=web", "env=dev"]),
+    ];
+    let mut accepted = Vec::new();
+    for (how, path, good) in fields {
+        for at in 0..good.len() {
+            for hostile in HOSTILE {
+                let hostile = hostile.replace("MADE", made.to_str().expect("UTF-8"));
+                let mut words = if how == "-G" { vec!["-G"] } else { Vec::new() };
+                let name = good[at].split('=').next().expect("a name");
+                let bad = format!("{name}={hostile}");
+                for (place, field) in good.iter().enumerate() {
+                    words.extend(["--data-urlencode", if place == at { &bad } else { field }]);
+                }
+                let (status, text) = site.curl(&words, path);
+                if status == 200 {
+                    accepted.push((name.to_owned(), text));
+                } else {
+                    assert!((400..500).contains(&status) && !text.contains("MADE"), "{path} {bad}: {status} {text}");
+                }
+            }
+        }
+    }
+    assert!(accepted.iter().all(|(name, _)| name == "args"), "only free text is taken: {accepted:?}");
+    for args in ["touch MADE; touch MADE", "echo {{ lookup('pipe', 'touch MADE') }} `touch MADE` $(touch MADE)"] {
+        let args = format!("args=echo {}", args.replace("MADE", made.to_str().expect("UTF-8")));
+        let words = ["-G", "-d", "host=dev0", "-d", "mod=command", "--data-urlencode", &args];
+        accepted.push(("args".to_owned(), site.id(&words, "/ansible/adhoc/")));
+    }
+    for (_, id) in &accepted {
+        until("it has ended", || (!["in-queue", "waiting"].contains(&site.results(id).as_str())).then_some(()));
+    }
+    assert!(!made.exists(), "something was run");
+}
+
+/// Shows a webhook: what is signed starts its job once, whoever sends it again; what is not signed starts nothing.
+#[test]
+fn webhooks() {
+    let Some(site) = Site::start(50) else { return };
+    let body = r#"{"tags": "api", "env": "dev", "ref": "refs/heads/main"}"#;
+    site.cluster.write("body", body);
+    let signed = Command::new("openssl")
+        .args(["dgst", "-sha256", "-hmac", "a secret of the test", "-r"])
+        .arg(site.cluster.path("body"))
+        .output()
+        .expect("openssl runs");
+    let signature = String::from_utf8(signed.stdout).expect("UTF-8");
+    let signature = format!("X-Hub-Signature-256: sha256={}", signature.split_whitespace().next().expect("a digest"));
+    let send = |signature: &str| {
+        let json =
+            ["-H", "content-type: application/json", "-H", "X-GitHub-Delivery: 72d3162e", "-H", signature, "-d", body];
+        site.curl(&json, "/api/hooks/ansible-update-code")
+    };
+    let (status, first) = send(&signature);
+    assert_eq!(status, 200, "{first}");
+    assert_eq!(send(&signature).1, first, "a delivery is one run");
+    let wrong = signature.replace("sha256=", "sha256=0");
+    assert!((400..500).contains(&send(&wrong[..wrong.len() - 1]).0));
+    let id = serde_json::from_str::<Value>(&first).expect("JSON")["id"].as_str().expect("an id").to_owned();
+    assert_eq!(site.recap(&id).as_object().expect("hosts").len(), HOSTS_EACH);
+    let runs: Value = serde_json::from_str(&site.cluster.ok(&["job", "runs", "--json"])).expect("JSON");
+    assert_eq!(runs.as_array().map(Vec::len), Some(1), "{runs}");
+}

@@ -71,7 +71,6 @@ impl Try<'_> {
             environment.insert("ANSIBLE_STDOUT_CALLBACK".to_owned(), "minimal".to_owned());
         }
         environment.insert("ANSIBLE_LOCAL_TEMP".to_owned(), self.folder.join("tmp").display().to_string());
-        environment.insert("PYTHONUNBUFFERED".to_owned(), "1".to_owned());
         environment.insert("REGROW_EVENTS".to_owned(), mark);
         environment.extend(self.secrets.clone());
         debug_assert!(environment.contains_key(MARK), "what it starts can be found");
