@@ -203,6 +203,7 @@ impl Part {
             backoff: Backoff { first: Span::secs(1), max: Span::secs(5), reset: Span::secs(5) },
             grace: Span::secs(3),
             replace_failing: Span::secs(10),
+            hooks: Default::default(),
             logs: Logs::default(),
         }
     }
