@@ -30,8 +30,8 @@ pub(super) struct Change {
 
 /// Under what else changes are done.
 pub(super) enum Only {
-    /// The worker has its lease.
-    Enlisted(WorkerId, LeaseId),
+    /// The worker has its lease; what it tells of itself is told with it, as a sign of life.
+    Enlisted(Worker, LeaseId),
     /// There is no such worker.
     Absent(WorkerId),
 }
@@ -40,10 +40,16 @@ impl Only {
     fn compare(&self) -> Compare {
         match self {
             Only::Enlisted(worker, lease) => {
-                Compare::new(state::worker(worker), CompareOp::Equal, CompareTarget::Lease(*lease))
+                Compare::new(state::worker(&worker.id), CompareOp::Equal, CompareTarget::Lease(*lease))
             }
             Only::Absent(worker) => absent(state::worker(worker)),
         }
+    }
+
+    fn sign(&self) -> Option<Op> {
+        let Only::Enlisted(worker, lease) = self else { return None };
+        let record = serde_json::to_vec(worker).expect("model types always serialise");
+        Some(Op::Put(PutRequest { lease: *lease, ..PutRequest::new(state::worker(&worker.id), record) }))
     }
 }
 
@@ -107,6 +113,8 @@ impl Inner {
                 part.extend(rest.next());
             }
             let compare = only.iter().map(Only::compare).collect();
+            // Behind the changes, whose answers come in their order.
+            ops.extend(only.iter().filter_map(Only::sign));
             let answer = self.store.txn(TxnRequest { compare, success: ops, failure: Vec::new() }).await?;
             if !answer.succeeded {
                 return Err(Error::Lost);
@@ -185,11 +193,10 @@ impl Inner {
     }
 
     /// A sign of life of a worker that has its place. Errors: `Lost`: it has none any more.
-    pub(super) async fn put_beat(&self, worker: &Worker, lease: LeaseId) -> Result<(), Error> {
-        let record = serde_json::to_vec(worker).expect("model types always serialise");
-        let beat = PutRequest { lease, ..PutRequest::new(state::worker(&worker.id), record) };
-        let compare = vec![Only::Enlisted(worker.id.clone(), lease).compare()];
-        let answer = self.store.txn(TxnRequest { compare, success: vec![Op::Put(beat)], failure: vec![] }).await?;
+    pub(super) async fn put_beat(&self, worker: Worker, lease: LeaseId) -> Result<(), Error> {
+        let only = Only::Enlisted(worker, lease);
+        let (compare, success) = (vec![only.compare()], only.sign().into_iter().collect());
+        let answer = self.store.txn(TxnRequest { compare, success, failure: vec![] }).await?;
         if answer.succeeded { Ok(()) } else { Err(Error::Lost) }
     }
 

@@ -99,7 +99,10 @@ impl StoreQueue {
         let now = (self.inner.clock)();
         let silent: Vec<(WorkerId, i64)> = {
             let known = self.inner.known();
-            let silent = known.workers.iter().filter(|(_, here)| here.since.elapsed() >= limits::LEASE);
+            // A lease begins anew with each restart of the store: who runs something is judged by its signs too.
+            let at_work: BTreeSet<&WorkerId> = known.queue.running().map(|(worker, _)| worker).collect();
+            let silent =
+                known.workers.iter().filter(|(id, here)| at_work.contains(id) && here.since.elapsed() >= limits::LEASE);
             silent.map(|(id, here)| (id.clone(), here.revision)).collect()
         };
         for (worker, revision) in silent {

@@ -39,7 +39,18 @@ impl StorePost {
     }
 
     fn only(&self) -> Only {
-        Only::Enlisted(self.worker.id.clone(), self.lease)
+        Only::Enlisted(self.record(), self.lease)
+    }
+
+    /// What the worker tells of itself now.
+    fn record(&self) -> Worker {
+        Worker { draining: self.draining.load(Ordering::Acquire), ..self.worker.clone() }
+    }
+
+    /// Whether a run is the worker's, as far as anybody here knows.
+    fn is_at_work(&self) -> bool {
+        let runs = || self.inner.known().queue.running().any(|(worker, _)| *worker == self.worker.id);
+        !self.mine().is_empty() || runs()
     }
 
     async fn wait_and_claim(&self, room: usize) -> Result<Vec<Claim>, Error> {
@@ -221,9 +232,11 @@ impl Post for StorePost {
 
     fn beat(&self) -> BoxFuture<'_, Result<(), Error>> {
         Box::pin(async move {
-            let worker = Worker { draining: self.draining.load(Ordering::Acquire), ..self.worker.clone() };
             let kept = self.inner.store.lease_keep_alive(self.lease);
-            let (kept, told) = tokio::join!(kept, self.inner.put_beat(&worker, self.lease));
+            // Who runs nothing has nothing to lose, and an agent at rest makes no revisions.
+            let told =
+                async { if self.is_at_work() { self.inner.put_beat(self.record(), self.lease).await } else { Ok(()) } };
+            let (kept, told) = tokio::join!(kept, told);
             match kept {
                 Ok(_) => told,
                 Err(regrow_store::Error::LeaseNotFound(_)) => Err(Error::Lost),
