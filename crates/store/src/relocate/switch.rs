@@ -49,7 +49,7 @@ pub(super) struct Inner {
     changed: watch::Sender<u64>,
     /// Held while the store goes over.
     going: tokio::sync::Mutex<()>,
-    ways: Box<dyn Ways>,
+    ways: Arc<dyn Ways>,
 }
 
 impl Switch {
@@ -61,7 +61,7 @@ impl Switch {
             side: Mutex::new(side.clone()),
             changed: watch::Sender::new(0),
             going: tokio::sync::Mutex::default(),
-            ways: Box::new(ways),
+            ways: Arc::new(ways),
         });
         tokio::spawn(follow(Arc::downgrade(&inner), side));
         Switch(inner)
@@ -206,25 +206,26 @@ impl Inner {
             return Ok(());
         }
         let origin = self.ways.open(&standing)?;
-        if let Err(error) = self.ways.remember(&standing) {
-            tracing::error!(%error, "cannot keep where the store is now; the old store tells it again");
-        }
         tracing::info!(to = ?standing.place.urls, cut = ?standing.cut, "the store is in another place");
         let next = Side::new(origin, Some(standing.clone()), Some(side.clone()));
         *self.side.lock().unwrap_or_else(PoisonError::into_inner) = next.clone();
         side.leave(Gone { next: next.clone(), cut: standing.cut });
         self.changed.send_modify(|changes| *changes += 1);
-        if let Some(id) = id {
-            tokio::spawn(async move {
-                for _ in 0..FINISH_MAX {
-                    match finish(next.store(), &id, &standing).await {
-                        Ok(()) => return,
-                        Err(error) => tracing::debug!(%error, "the mark of the copy is still there"),
-                    }
-                    sleep(PAUSE).await;
+        let ways = self.ways.clone();
+        tokio::spawn(async move {
+            // First: who is killed before it is done and had remembered would not look at the old store, which tells it.
+            for _ in 0..FINISH_MAX {
+                let Some(id) = &id else { break };
+                match finish(next.store(), id, &standing).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::debug!(%error, "the mark of the copy is still there"),
                 }
-            });
-        }
+                sleep(PAUSE).await;
+            }
+            if let Err(error) = ways.remember(&standing) {
+                tracing::error!(%error, "cannot keep where the store is now; the old store tells it again");
+            }
+        });
         Ok(())
     }
 }
