@@ -141,6 +141,10 @@ impl Cluster {
             .env("REGROW_ETCD", "off")
             .env("REGROW_GOSSIP", "off")
             .env("REGROW_RPC", "off");
+        // What counts revisions is not about workers.
+        if !std::fs::read_to_string(self.path("regrow.yaml")).is_ok_and(|spec| spec.contains("jobs")) {
+            command.env("REGROW_JOBS", "0");
+        }
         command.env("REGROW_DATA", self.path("data")).stdin(Stdio::null());
         command
     }
