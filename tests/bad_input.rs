@@ -27,6 +27,8 @@ fn another(name: &str, more: &str) -> String {
 fn good() -> Cluster {
     let mut cluster = Cluster::with_spec(GOOD);
     cluster.up_healthy();
+    // The last that is written by itself: without checks a version has arrived a second after its start.
+    cluster.until_shown(&["events"], "is healthy on all 2");
     cluster
 }
 

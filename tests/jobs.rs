@@ -6,6 +6,8 @@
 mod support;
 
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 use support::jobs::{Api, Redis, Worker};
 use support::{Cluster, signal, until};
 
@@ -47,9 +49,18 @@ jobs:
     parameters: {file: {}}
     exec: {command: [sh, ROOT/hold.sh, "ROOT/${file}"]}
     on_loss: retry
+  resumes:
+    parameters: {file: {}}
+    on_loss: resume
+    steps:
+      - {name: first, exec: {command: [sh, -c, 'echo x >> "$1"', sh, ROOT/firsts]}}
+      - {name: second, exec: {command: [sh, ROOT/hold.sh, "ROOT/${file}"]}}
   secret:
     secrets: {TOKEN: {file: ROOT/token}}
     exec: {command: [printenv, TOKEN]}
+  leaves:
+    parameters: {more: {default: ""}}
+    exec: {command: [sh, -c, 'seq 30000 > "$REGROW_ARTEFACTS/report"; mkdir "$REGROW_ARTEFACTS/a"; printf %s "$1" > "$REGROW_ARTEFACTS/a/more"', sh, "x${more}"]}
   nothing: {steps: []}
 "#;
 
@@ -109,6 +120,59 @@ fn a_run_is_carried_out() {
     assert_eq!(again["order"]["answers"]["text"], "x");
     let told = cluster.ok(&["explain", "job/echo"]);
     assert!(told.contains(&format!("run {first}  succeeded")), "{told}");
+}
+
+/// Shows that files that a run leaves are there when it has ended: listed, printed, written, and never over another file.
+#[test]
+fn artefacts() {
+    let (cluster, api) = up(&[]);
+    let id = api.submit("leaves", json!({"parameters": {"more": "; $(id)"}}));
+    api.becomes(&id, "succeeded");
+    assert_eq!(cluster.ok(&["job", "artefacts", &id]), "FILE    SIZE\na/more  8 B\nreport  165 KiB\n");
+    assert_eq!(cluster.ok(&["job", "artefacts", &id, "a/more"]), "x; $(id)");
+    let report = cluster.path("report");
+    let words = ["job", "artefacts", &id, "report", "-o", report.to_str().expect("a path")];
+    cluster.ok(&words);
+    let expected: String = (1..=30_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(cluster.read("report"), expected);
+    assert!(cluster.fails(1, &words).contains("File exists"));
+    assert!(cluster.fails(4, &["job", "artefacts", &id, "nothing"]).contains("has left no file `nothing`"));
+    assert!(cluster.ok(&["job", "logs", &id]).contains("artefact report, 165 KiB\n"));
+    let id = api.submit("nothing", json!({}));
+    api.becomes(&id, "succeeded");
+    assert_eq!(cluster.ok(&["job", "artefacts", &id]), "");
+}
+
+/// Shows that whoever follows a run in a terminal is told its end, though the agent is killed meanwhile: when the run has
+/// begun, and as soon as it is accepted.
+#[test]
+fn a_follower_outlives_the_agent() {
+    let (mut cluster, api) = up(&[]);
+    let follower = |file: &str, cluster: &Cluster| {
+        let mut follower = cluster.command(&["job", "run", "again", &format!("file={file}")]);
+        follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts")
+    };
+    let late = follower("later", &cluster);
+    until("the run has begun", || api.json("/api/runs?state=running").get(0).map(drop));
+    cluster.kill_agent();
+    cluster.start(&["up", "--http", "127.0.0.1:0"]);
+    cluster.write("later", "");
+    let output = late.wait_with_output().expect("it ends");
+    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && told.contains("try 2 on "), "{}: {told}{said}", output.status);
+
+    let mut early = follower("early", &cluster);
+    let mut said = BufReader::new(early.stderr.take().expect("it is piped"));
+    let mut accepted = String::new();
+    said.read_line(&mut accepted).expect("it says something");
+    assert!(accepted.ends_with(" is accepted\n"), "{accepted}");
+    cluster.kill_agent();
+    cluster.start(&["up", "--http", "127.0.0.1:0"]);
+    cluster.write("early", "");
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).expect("it says the rest");
+    let status = early.wait().expect("it ends");
+    assert!(status.success(), "{status}: {rest}");
 }
 
 /// Shows that a run in line and one that ignores SIGTERM are cancelled, and that of the latter nothing is left.
@@ -265,6 +329,17 @@ fn works_elsewhere(cluster: &Cluster, api: &Api, words: &[&str]) {
     let run = api.becomes(&again, "succeeded");
     assert_eq!(run["attempt"], 2, "{run:#}");
     drop(second);
+    // One that is killed leaves a run that the next takes up at its step.
+    let mut third = Worker::start(cluster, "third", words);
+    let resumed = api.submit("resumes", json!({"parameters": {"file": "last"}}));
+    let began = |line: &Value| line["event"]["step"] == "second" && line["event"]["state"] == "begun";
+    until("its second step begins", || api.log(&resumed).iter().any(began).then_some(()));
+    third.kill();
+    let _fourth = Worker::start(cluster, "fourth", words);
+    cluster.write("last", "");
+    let run = api.becomes(&resumed, "succeeded");
+    assert_eq!(run["attempt"], 2, "{run:#}");
+    assert_eq!(cluster.read("firsts"), "x\n", "its first step was done");
 }
 
 /// Shows workers of their own on the store that an agent hosts, by its etcd door.

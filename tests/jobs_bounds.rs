@@ -10,8 +10,8 @@ use support::jobs::Api;
 use support::sshd::Hosts;
 use support::{Cluster, until};
 
-/// Lines of 100 bytes that the loud job prints: 200 MB.
-const LINES: u64 = 2_000_000;
+/// Lines of 1,000 bytes that the loud job prints: 200 MB.
+const LINES: u64 = 200_000;
 
 /// What a process has had at most, in MiB.
 fn peak_mib(pid: u32) -> u64 {
@@ -34,7 +34,7 @@ fn bytes_of(folder: &Path) -> u64 {
 /// agent's memory nor its disk takes the rest.
 #[test]
 fn output_is_bounded() {
-    let line = "x".repeat(99);
+    let line = "x".repeat(999);
     let spec = format!(
         "cluster: test\njobs:\n  loud:\n    exec: {{command: [sh, -c, \"yes {line} | head -n {LINES}; echo the end >&2; touch ended\"]}}\n    output_mib: 1\n  quiet: {{exec: {{command: [\"true\"]}}}}\n"
     );

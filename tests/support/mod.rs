@@ -141,10 +141,6 @@ impl Cluster {
             .env("REGROW_ETCD", "off")
             .env("REGROW_GOSSIP", "off")
             .env("REGROW_RPC", "off");
-        // What counts revisions is not about workers.
-        if !std::fs::read_to_string(self.path("regrow.yaml")).is_ok_and(|spec| spec.contains("jobs")) {
-            command.env("REGROW_JOBS", "0");
-        }
         command.env("REGROW_DATA", self.path("data")).stdin(Stdio::null());
         command
     }
@@ -449,6 +445,12 @@ impl Load {
 
     pub fn is_over(&mut self) -> bool {
         self.wrk.try_wait().expect("it is a child").is_some()
+    }
+
+    /// Ends it before its time.
+    pub fn end(self) -> LoadReport {
+        signal(self.wrk.id(), "INT");
+        self.report()
     }
 
     pub fn report(self) -> LoadReport {

@@ -336,8 +336,8 @@ fn three_and_three() {
                 .iter()
                 .all(|name| nodes[1].status(name) == Some("left") && serfs[1].sees(name, "left", &[]))
     });
-    let wrong = nodes[1].events.iter().filter(
+    let wrong: Vec<&Event> = nodes[1].events.iter().filter(
         |event| matches!(event, Event::Member { change: Change::Failed, member, .. } if !member.name.ends_with('1')),
-    );
-    assert_eq!(wrong.count(), 0, "nobody else was declared failed");
+    ).collect();
+    assert!(wrong.is_empty(), "nobody else was declared failed: {wrong:?}");
 }

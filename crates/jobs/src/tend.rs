@@ -6,7 +6,7 @@ use crate::worker::{fresh_id, until};
 use regrow_control::features::job::order::{OrderError, Wish};
 use regrow_control::features::job::policy;
 use regrow_control::features::job::schedule::{self, Fired};
-use regrow_model::run::{Order, Run, State};
+use regrow_model::run::{Order, Run};
 use regrow_model::{Entry, Name, Time, desired};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -41,23 +41,7 @@ impl Cluster for Nothing {
 
 /// A run of an order that waits from now on, or from `due`.
 pub fn waiting(order: Order, due: Time, now: Time, dead: &BTreeSet<String>) -> Run {
-    let run = Run {
-        id: fresh_id(),
-        order: Arc::new(order),
-        state: State::Queued,
-        due,
-        attempt: 0,
-        failures: 0,
-        resume: false,
-        submitted: now,
-        started: None,
-        worker: None,
-        why: String::new(),
-        result: None,
-        ended: None,
-        dead: false,
-    };
-    policy::accepted(run, dead, now)
+    policy::accepted(Run::waiting(fresh_id(), order, due, now), dead, now)
 }
 
 /// Tends a queue until `end` says so. Any number of processes may, at the same time.

@@ -10,7 +10,7 @@ use regrow_model::{Name, RunId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// What a worker is.
@@ -38,8 +38,8 @@ pub enum Call {
     Stop,
 }
 
-/// Runs waiting to be settled, and who waits for it.
-type Settling = (Claim, Run, oneshot::Sender<()>);
+/// A run waiting to be settled.
+type Settling = (Claim, Run);
 
 /// Runs settled in one go.
 const SETTLED_AT_ONCE: usize = 256;
@@ -170,7 +170,9 @@ impl Shift {
                 }
                 () = &mut patience, if draining => break,
                 Some(ended) = runs.join_next() => {
-                    if let Ok(id) = ended {
+                    // Those that end with it make room for the same claim.
+                    tokio::task::yield_now().await;
+                    for id in std::iter::once(ended).chain(std::iter::from_fn(|| runs.try_join_next())).flatten() {
                         halts.remove(&id);
                     }
                 }
@@ -246,11 +248,10 @@ impl Shift {
     async fn settle(self: Arc<Shift>, mut settled: mpsc::Receiver<Settling>) {
         let mut waiting: Vec<Settling> = Vec::new();
         while settled.recv_many(&mut waiting, SETTLED_AT_ONCE).await > 0 {
-            let all: Vec<(Claim, Run)> = waiting.iter().map(|(claim, run, _)| (claim.clone(), run.clone())).collect();
             loop {
-                match self.post.settle(all.clone()).await {
+                match self.post.settle(waiting.clone()).await {
                     Ok(done) => {
-                        for ((claim, ..), _) in waiting.iter().zip(done).filter(|(_, done)| !done) {
+                        for ((claim, _), _) in waiting.iter().zip(done).filter(|(_, done)| !done) {
                             tracing::warn!(run = %claim.run.id, "what became of the run is of no account: it is not ours");
                         }
                         break;
@@ -263,10 +264,7 @@ impl Shift {
                 }
                 tokio::time::sleep(AGAIN).await;
             }
-            for (.., told) in waiting.drain(..) {
-                // Nobody waits when the worker ends.
-                let _ = told.send(());
-            }
+            waiting.clear();
         }
     }
 
@@ -286,10 +284,8 @@ impl Shift {
             return id;
         }
         let next = policy::ended(&claim.run, end, (self.clock)());
-        let (told, answer) = oneshot::channel();
-        if settling.send((claim, next, told)).await.is_ok() {
-            let _ = answer.await;
-        }
+        // The next one may begin while this is told.
+        let _ = settling.send((claim, next)).await;
         id
     }
 
@@ -321,7 +317,7 @@ impl Shift {
     /// goes on.
     async fn write(&self, claim: &Claim, mut lines: mpsc::Receiver<Line>) {
         let bound = usize::try_from(claim.run.order.output_mib).unwrap_or(1) << 20;
-        let (mut number, mut written, mut left_out) = (0, 0, 0_u64);
+        let (mut number, mut written, mut is_full) = (0, 0, false);
         let mut chunk = Vec::new();
         while let Some(line) = lines.recv().await {
             let due = tokio::time::Instant::now() + CHUNK_WAIT;
@@ -329,17 +325,19 @@ impl Shift {
             while let Some(line) = next.take() {
                 // Events are few, bounded each, and what people look for at the end.
                 let is_event = line.stream == Stream::Event;
+                if is_full && !is_event {
+                    next = if tokio::time::Instant::now() < due { lines.try_recv().ok() } else { None };
+                    continue;
+                }
                 let line = record(line);
                 if written + chunk.len() + line.len() < bound || (is_event && written + chunk.len() < 2 * bound) {
                     chunk.extend_from_slice(line.as_bytes());
                     chunk.push(b'\n');
-                } else {
-                    if left_out == 0 {
-                        let text = format!("[the output has more than {} MiB: the rest is left out]", bound >> 20);
-                        chunk.extend_from_slice(record(Line::text((self.clock)(), Stream::Regrow, text)).as_bytes());
-                        chunk.push(b'\n');
-                    }
-                    left_out += 1;
+                } else if !is_full {
+                    is_full = true;
+                    let text = format!("[the output has more than {} MiB: the rest is left out]", bound >> 20);
+                    chunk.extend_from_slice(record(Line::text((self.clock)(), Stream::Regrow, text)).as_bytes());
+                    chunk.push(b'\n');
                 }
                 if chunk.len() < CHUNK_BYTES_MAX {
                     next = tokio::time::timeout_at(due, lines.recv()).await.ok().flatten();

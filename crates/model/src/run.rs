@@ -187,6 +187,28 @@ pub struct Run {
     pub dead: bool,
 }
 
+impl Run {
+    /// A run of an order that waits, and that nobody has looked at yet.
+    pub fn waiting(id: RunId, order: Order, due: Time, submitted: Time) -> Run {
+        Run {
+            id,
+            order: Arc::new(order),
+            state: State::Queued,
+            due,
+            attempt: 0,
+            failures: 0,
+            resume: false,
+            submitted,
+            started: None,
+            worker: None,
+            why: String::new(),
+            result: None,
+            ended: None,
+            dead: false,
+        }
+    }
+}
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -419,6 +441,12 @@ pub struct HttpTask {
     /// Headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// Headers in which a `${NAME}` is a secret of the order.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_headers: BTreeMap<String, String>,
+    /// PEM file of the authorities to believe, relative to the order's root. Default: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// The body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -525,6 +553,17 @@ pub enum RunEvent {
         /// What changed in a file, as a unified diff; cut when long.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         diff: String,
+    },
+    /// A piece of a file that the run has left in `REGROW_ARTEFACTS`. Pieces of a file come in order.
+    Artefact {
+        /// Its path in that folder.
+        name: String,
+        /// Bytes of the whole file.
+        size: u64,
+        /// Where the piece begins, bytes.
+        at: u64,
+        /// The piece, in base64 (RFC 4648 §4).
+        data: String,
     },
 }
 

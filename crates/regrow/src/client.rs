@@ -91,6 +91,20 @@ impl Client {
         self.each_line(response, each).await
     }
 
+    /// A GET whose answer is bytes, given to `each` as they come.
+    pub(crate) async fn bytes(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut response = self.send(Method::GET, path, Bytes::new()).await?;
+        while let Some(frame) = response.body_mut().frame().await {
+            let Ok(data) = frame.map_err(|error| self.broken(&error))?.into_data() else { continue };
+            each(&data)?;
+        }
+        Ok(())
+    }
+
     /// A POST of a JSON value whose answer is lines, given to `each` as they come.
     pub(crate) async fn post_lines(
         &self,
@@ -220,6 +234,12 @@ impl Client {
     fn broken(&self, error: &impl std::fmt::Display) -> Failure {
         Failure::new(Code::Unreachable, format!("the connection to {} broke: {error}", self.place()))
     }
+}
+
+/// A text as a value in a URL's query (RFC 3986 §2.1).
+pub(crate) fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// The parts of `HOST:PORT`, `[IPv6]:PORT` or `HOST`.

@@ -38,7 +38,10 @@ pub trait Agent: Send + Sync + 'static {
 /// Why the agent did not do as asked. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AgentError {
-    /// The caller's fault.
+    /// What was sent does not fit; the caller's fault.
+    #[error("{0}")]
+    Usage(String),
+    /// It cannot be, as things are.
     #[error("{0}")]
     Refused(String),
     /// There is no such object.

@@ -257,6 +257,7 @@ pub(crate) fn not_found(error: String) -> Refusal {
 impl From<AgentError> for Refusal {
     fn from(error: AgentError) -> Refusal {
         let kind = match error {
+            AgentError::Usage(_) => RefusalKind::Usage,
             AgentError::Refused(_) => RefusalKind::Refused,
             AgentError::NotFound(_) => RefusalKind::NotFound,
             AgentError::Unavailable(_) => RefusalKind::Unavailable,

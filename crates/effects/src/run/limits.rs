@@ -35,5 +35,17 @@ pub(super) const SECRET_BYTES_MIN: usize = 4;
 /// Largest answer of an `http` task that is told.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// Files that a run may leave.
+pub(super) const ARTEFACTS_MAX: usize = 64;
+
+/// Folders in folders of a run's files.
+pub(super) const ARTEFACT_DEPTH_MAX: usize = 8;
+
+/// Entries of folders looked at for a run's files.
+pub(super) const ARTEFACT_ENTRIES_MAX: usize = 1_024;
+
+/// Bytes of a file told at once: with base64 it has room in one piece of a log.
+pub(super) const ARTEFACT_PIECE_BYTES: usize = 32 << 10;
+
 /// As good as never.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);

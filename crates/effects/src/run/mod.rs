@@ -3,10 +3,11 @@
 //! **Guarantees.** When [`Runs::run`] returns, or its future is dropped, or its worker is killed, nothing of the run is
 //! left: everything but a request runs under a leash ([`crate::leash_main`]). A folder of the try's own holds what it
 //! needs, its secrets too, and is gone afterwards. What a run prints is told line by line, with its secrets masked; who
-//! prints faster than it is taken is held up. Values of parameters are data everywhere: words of a command, variables that
+//! prints faster than it is taken is held up. Files that it leaves in `REGROW_ARTEFACTS` are told too. Values of parameters are data everywhere: words of a command, variables that
 //! Ansible does not template.
 
 mod ansible;
+mod artefacts;
 mod exec;
 mod folder;
 mod http;
@@ -14,6 +15,7 @@ mod limits;
 mod process;
 mod sink;
 mod ssh;
+mod tls;
 
 use folder::Folder;
 use process::{Ended, Reins};
@@ -113,10 +115,16 @@ impl Runs {
         let sink = Sink::new(lines, secrets);
         let this =
             Try { runs: self, run, secrets, folder: folder.path(), sink: &sink, reins: Reins { halt, beat, until } };
+        if let Err(error) = folder::make(&this.artefacts()) {
+            return failed(error.text);
+        }
         let end = match &run.order.task {
             Task::Steps(steps) => this.steps(steps, done).await,
             task => this.end(this.task(task).await),
         };
+        if end.state != State::Lost {
+            this.tell_artefacts().await;
+        }
         End { why: sink.masked(end.why), ..end }
     }
 }
@@ -219,6 +227,7 @@ impl Try<'_> {
         let base = crate::exec::base_environment().into_iter().map(|(name, value)| (name.to_owned(), value));
         let mut all: BTreeMap<String, String> = base.collect();
         all.insert(MARK.to_owned(), self.folder.display().to_string());
+        all.insert("REGROW_ARTEFACTS".to_owned(), self.artefacts().display().to_string());
         all.insert("REGROW_RUN".to_owned(), self.run.id.to_string());
         all.insert("REGROW_ATTEMPT".to_owned(), self.run.attempt.to_string());
         all.insert("REGROW_JOB".to_owned(), self.run.order.job.to_string());

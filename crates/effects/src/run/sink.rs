@@ -4,6 +4,7 @@ use super::limits::SECRET_BYTES_MIN;
 use crate::instance::record::now;
 use regrow_model::run::{Line, RunEvent, Stream};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 /// What is put where a secret was.
@@ -13,7 +14,7 @@ const MASK: &str = "***";
 pub(super) struct Sink {
     lines: mpsc::Sender<Line>,
     /// The longest first: one may be a part of another.
-    secrets: Vec<String>,
+    secrets: Arc<[String]>,
 }
 
 impl Sink {
@@ -23,17 +24,22 @@ impl Sink {
         let mut secrets: Vec<String> = parts.filter(|part| part.len() >= SECRET_BYTES_MIN).map(str::to_owned).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         secrets.dedup();
-        Sink { lines, secrets }
+        Sink { lines, secrets: secrets.into() }
     }
 
     /// A text without secrets.
     pub(super) fn masked(&self, mut text: String) -> String {
-        for secret in &self.secrets {
+        for secret in self.secrets.iter() {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), MASK);
             }
         }
         text
+    }
+
+    /// What is masked.
+    pub(super) fn secrets(&self) -> Arc<[String]> {
+        self.secrets.clone()
     }
 
     /// A line of a stream, as of now.

@@ -1,5 +1,6 @@
 //! Runs: how they end, what they leave, what they are given and what they tell.
 
+use base64::Engine;
 use regrow_control::features::job::policy::{End, Halt};
 use regrow_effects::run::Runs;
 use regrow_model::Name;
@@ -108,6 +109,24 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The process with this command line, words ended by NUL.
+fn pid_of(words: &str) -> Option<u32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|found| found == words.as_bytes()))
+}
+
+/// Bytes that it has written (proc(5)).
+fn written(words: &str) -> Option<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{}/io", pid_of(words)?)).ok()?;
+    io.lines().find_map(|line| line.strip_prefix("wchar: "))?.parse().ok()
+}
+
+fn is_asleep(words: &str) -> bool {
+    let stat = pid_of(words).and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+    stat.is_some_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')))
 }
 
 fn texts(lines: &[Line], of: Stream) -> Vec<&str> {
@@ -330,7 +349,13 @@ async fn output_is_held_up() {
         pieces += line.len();
     }
     assert_eq!(pieces, 1_000_000);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Who is held up sleeps in its write, and has said as little as it had before.
+    until("it is held up", || {
+        let before = written("seq\x00200000\x00")?;
+        std::thread::yield_now();
+        (is_asleep("seq\x00200000\x00") && written("seq\x00200000\x00") == Some(before)).then_some(())
+    })
+    .await;
     assert!(!folder.join("done").exists(), "it did not wait");
     let mut rest = 1;
     while said.recv().await.is_some() {
@@ -376,6 +401,46 @@ async fn steps() {
     assert_eq!(place.read("ran").split_whitespace().skip(4).collect::<Vec<_>>(), ["third", "last"]);
 }
 
+/// The files that a run has left.
+fn artefacts(lines: &[Line]) -> BTreeMap<String, Vec<u8>> {
+    let mut files: BTreeMap<String, (u64, Vec<u8>)> = BTreeMap::new();
+    for line in lines {
+        let Some(RunEvent::Artefact { name, size, at, data }) = &line.event else { continue };
+        let (whole, bytes) = files.entry(name.clone()).or_insert((*size, Vec::new()));
+        assert_eq!((*whole, bytes.len() as u64), (*size, *at), "pieces come in order");
+        bytes.extend(base64::engine::general_purpose::STANDARD.decode(data).expect("base64"));
+    }
+    let whole = files.into_iter().map(|(name, (size, bytes))| {
+        assert_eq!(bytes.len() as u64, size, "{name} is whole");
+        (name, bytes)
+    });
+    whole.collect()
+}
+
+/// Shows the files that a run leaves: told whole, of one that fails too; and that nothing else is told: no link, no device,
+/// nothing with a secret, nothing beyond the room.
+#[tokio::test]
+async fn files_are_left() {
+    let mut place = Place::new();
+    place.secrets.insert("token".to_owned(), "hunter2".to_owned());
+    let script = r#"
+        cd "$REGROW_ARTEFACTS" && mkdir -p a/b && mkfifo pipe && ln -s /etc/passwd link && printf 'x hunter2' >leak && : >hunter2
+        printf hello >hello && : >a/empty && seq 20000 >a/b/large && seq 200000 >huge && exit 3
+    "#;
+    let (end, lines) = place.sh(script, json!({})).await;
+    assert_eq!((end.state, end.result.code), (State::Failed, Some(3)));
+    let large: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    let expected = [("a/b/large", large.as_str()), ("a/empty", ""), ("hello", "hello")];
+    let expected: BTreeMap<_, _> = expected.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).into();
+    assert_eq!(artefacts(&lines), expected);
+    let said = texts(&lines, Stream::Regrow);
+    assert_eq!(said.len(), 4, "{said:?}");
+    assert!(said[0].starts_with("the artefact huge is not kept: there are "), "{said:?}");
+    assert_eq!(said[1], "the artefact *** is not kept: there is a secret in it");
+    assert_eq!(said[2], "the artefact leak is not kept: there is a secret in it");
+    assert!(said[3].starts_with("not all artefacts are kept"), "{said:?}");
+}
+
 /// Shows a request: what it sends, and how each answer is told.
 #[tokio::test]
 async fn requests() {
@@ -417,6 +482,67 @@ async fn requests() {
     server.abort();
     let (end, _) = place.carry_out(json!({"task": {"http": {"url": "http://127.0.0.1:1/", "method": "GET"}}})).await;
     assert!(end.state == State::Failed && end.why.contains("onnection refused"), "{}", end.why);
+}
+
+/// A server with a certificate of its own, which answers with the request's secret. It ends with who holds its stdin.
+const SERVER: &str = r#"
+import http.server, ssl, sys, threading
+class Echo(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        answer = ("it was " + self.headers["Authorization"]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Echo)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+sys.stdin.read()
+"#;
+
+/// Shows a request by TLS: sent to a server whose certificate comes from the authority that is named, with a secret that
+/// nobody sees in what it answers; and to no other.
+#[tokio::test]
+async fn requests_by_tls() {
+    use std::io::BufRead;
+    let mut place = Place::new();
+    place.secrets.insert("token".to_owned(), "${token} hunter2".to_owned());
+    let (folder, words) =
+        (place.folder.path(), "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1");
+    let words = words.split(' ').chain([
+        "-subj",
+        "/CN=test",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    ]);
+    let made = Command::new("openssl").current_dir(folder).args(words).output().expect("openssl runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut server = Command::new("python3");
+    server.args(["-c", SERVER]).current_dir(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = server.spawn().expect("python3 runs");
+    let mut port = String::new();
+    std::io::BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut port).expect("a port");
+    let url = format!("https://127.0.0.1:{}/", port.trim());
+    let task = |ca: Value| {
+        let secret = json!({"Authorization": "Bearer ${token}"});
+        json!({"task": {"http": {"url": url, "method": "GET", "secret_headers": secret, "ca": ca}}})
+    };
+    let (end, lines) = place.carry_out(task(json!("cert.pem"))).await;
+    assert_eq!((end.state, end.result.code), (State::Succeeded, Some(200)), "{}", end.why);
+    assert_eq!(texts(&lines, Stream::Stdout), ["it was Bearer ***"]);
+    let (end, lines) = place.carry_out(task(Value::Null)).await;
+    assert!(end.state == State::Failed && end.why.contains("certificate"), "{}", end.why);
+    assert!(lines.is_empty());
+    let (end, _) = place.carry_out(task(json!("key.pem"))).await;
+    assert!(end.state == State::Failed && end.why.contains("there is no certificate in it"), "{}", end.why);
+    drop(server.stdin.take());
+    server.wait().expect("it ends");
 }
 
 /// Whether Ansible is there; said where it is not.

@@ -169,6 +169,17 @@ impl Inner {
         absent: Option<&WorkerId>,
         changes: &[Change<'_>],
     ) -> Result<Vec<Done>, Error> {
+        self.change_by(&self.pipe, enlisted, absent, changes).await
+    }
+
+    /// The same by a connection of the caller's own.
+    async fn change_by(
+        &self,
+        pipe: &Pipe,
+        enlisted: Option<&WorkerId>,
+        absent: Option<&WorkerId>,
+        changes: &[Change<'_>],
+    ) -> Result<Vec<Done>, Error> {
         let mut done = Vec::with_capacity(changes.len());
         for part in changes.chunks(CHANGES_AT_ONCE) {
             let mut command = Command::new("EVAL").arg(CHANGE).number(0).arg(PREFIX).number((self.clock)().0);
@@ -176,7 +187,7 @@ impl Inner {
             for change in part {
                 command = command.arg(serde_json::to_vec(change).expect("a change always serialises"));
             }
-            let answer = self.pipe.call(&command).await?;
+            let answer = pipe.call(&command).await?;
             let Some(answers) = answer.array() else { return Err(Error::Lost) };
             for answer in answers {
                 let answer = text(answer, "a change is answered by text")?;

@@ -18,11 +18,11 @@ use std::time::Duration;
 pub(super) struct RedisPost {
     inner: Arc<Inner>,
     worker: Worker,
-    /// For what waits: it would hold everything else up.
+    /// For claims, which wait: they would hold everything else up.
     waiting: Pipe,
     draining: AtomicBool,
-    /// Runs that were claimed and not settled, with stream and entry.
-    mine: Mutex<BTreeMap<RunId, (String, String)>>,
+    /// Tries of runs that were claimed and not settled, with stream and entry.
+    mine: Mutex<BTreeMap<(RunId, u32), (String, String)>>,
     told: Mutex<BTreeSet<RunId>>,
 }
 
@@ -64,16 +64,16 @@ impl RedisPost {
             if self.draining.load(Ordering::Acquire) {
                 return std::future::pending().await;
             }
-            let (bell, next, read) = self.read(room.min(CLAIMS_MAX)).await?;
+            let now = (self.inner.clock)();
+            let (bell, next, read) = self.read(room.min(CLAIMS_MAX), now).await?;
             let empty = read.is_empty();
-            let claims = self.claim_read(read).await?;
+            let claims = self.claim_read(read, now).await?;
             if !claims.is_empty() {
                 return Ok(claims);
             }
             if !empty {
                 continue;
             }
-            let now = (self.inner.clock)();
             let wait = next.map_or(WAIT_MAX, |due| due.since(now).clamp(Duration::from_millis(1), WAIT_MAX));
             let block = Command::new("XREAD BLOCK").number(millis(wait)).arg("COUNT").number(1).arg("STREAMS");
             self.waiting.call(&block.arg(key("bell")).arg(bell)).await?;
@@ -81,11 +81,11 @@ impl RedisPost {
     }
 
     /// Takes runs off the lines: the bell's last entry, when the next delayed one is due, and what was taken.
-    async fn read(&self, room: usize) -> Result<(String, Option<Time>, Vec<Read>), Error> {
+    async fn read(&self, room: usize, now: Time) -> Result<(String, Option<Time>, Vec<Read>), Error> {
         let labels = self.inner.ids(Command::new("SMEMBERS").arg(key("labels"))).await?;
         let mine: BTreeSet<&str> = self.worker.labels.iter().map(Name::as_str).collect();
         let fits = |set: &String| set.is_empty() || set.split(',').all(|label| mine.contains(label));
-        let command = Command::new("EVAL").arg(READ).number(0).arg(PREFIX).number((self.inner.clock)().0);
+        let command = Command::new("EVAL").arg(READ).number(0).arg(PREFIX).number(now.0);
         let command = command.arg(self.worker.id.as_bytes()).number(i128::try_from(room).unwrap_or(1));
         let answer = self.waiting.call(&command.args(labels.iter().filter(|set| fits(set)))).await?;
         let Some([bell, next, runs @ ..]) = answer.array() else {
@@ -103,28 +103,28 @@ impl RedisPost {
         Ok((text(bell, "an entry has an id")?, next, read))
     }
 
-    async fn claim_read(&self, read: Vec<Read>) -> Result<Vec<Claim>, Error> {
+    /// `now`: when they were asked for, which is when they begin.
+    async fn claim_read(&self, read: Vec<Read>, now: Time) -> Result<Vec<Claim>, Error> {
         if read.is_empty() {
             return Ok(Vec::new());
         }
-        let now = (self.inner.clock)();
         let late = |run: &Run| run.order.deadline.is_some_and(|deadline| deadline < now);
         // One that is too late stays pending: tending ends it, and with it the entry.
         let begun: Vec<(Run, i64, (String, String))> = read
             .into_iter()
             .filter(|read| !late(&read.run))
-            .map(|read| (policy::begun(&read.run, &self.worker.id, now), read.fence, read.at))
+            .map(|read| (policy::begun(&read.run, &self.worker.id, now.max(read.run.submitted)), read.fence, read.at))
             .collect();
-        self.mine().extend(begun.iter().map(|(run, _, at)| (run.id.clone(), at.clone())));
+        self.mine().extend(begun.iter().map(|(run, _, at)| ((run.id.clone(), run.attempt), at.clone())));
         let changes: Vec<Change<'_>> =
             begun.iter().map(|(run, fence, _)| Change::of(run, Some(*fence), None)).collect();
-        let done = self.inner.change(Some(&self.worker.id), None, &changes).await;
+        let done = self.inner.change_by(&self.waiting, Some(&self.worker.id), None, &changes).await;
         let done = match done {
             Ok(done) => done,
             Err(error) => {
                 // Whether they were claimed is not known: nobody beats for them any more, so they are taken over.
                 let mut mine = self.mine();
-                begun.iter().for_each(|(run, ..)| drop(mine.remove(&run.id)));
+                begun.iter().for_each(|(run, ..)| drop(mine.remove(&(run.id.clone(), run.attempt))));
                 return Err(error);
             }
         };
@@ -132,13 +132,13 @@ impl RedisPost {
         for ((run, ..), done) in begun.into_iter().zip(done) {
             match done {
                 Done::Fence(fence) => claims.push(Claim { run: Arc::new(run), fence, places: Vec::new() }),
-                _ => drop(self.mine().remove(&run.id)),
+                _ => drop(self.mine().remove(&(run.id, run.attempt))),
             }
         }
         Ok(claims)
     }
 
-    fn mine(&self) -> std::sync::MutexGuard<'_, BTreeMap<RunId, (String, String)>> {
+    fn mine(&self) -> std::sync::MutexGuard<'_, BTreeMap<(RunId, u32), (String, String)>> {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -166,7 +166,7 @@ impl RedisPost {
         let mut mine = self.mine();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for (claim, _) in &settled {
-            mine.remove(&claim.run.id);
+            mine.remove(&(claim.run.id.clone(), claim.run.attempt));
             told.remove(&claim.run.id);
         }
         Ok(done.into_iter().map(|done| matches!(done, Done::Fence(_))).collect())
@@ -174,7 +174,7 @@ impl RedisPost {
 
     async fn wait_for_cancels(&self) -> Result<Vec<(RunId, String)>, Error> {
         loop {
-            let ids: Vec<RunId> = self.mine().keys().cloned().collect();
+            let ids: Vec<RunId> = self.mine().keys().map(|(id, _)| id.clone()).collect();
             if !ids.is_empty() {
                 let get = Command::new("MGET").args(ids.iter().map(|id| key(format_args!("cancel:{id}"))));
                 let answer = self.inner.pipe.call(&get).await.unwrap_or(Value::Null);

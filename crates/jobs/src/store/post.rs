@@ -14,20 +14,36 @@ use regrow_store::{LeaseId, PutRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) struct StorePost {
     inner: Arc<Inner>,
     worker: Worker,
     lease: LeaseId,
     draining: AtomicBool,
-    /// Runs whose end was told to the worker.
-    told: Mutex<BTreeSet<RunId>>,
-    /// Runs that were claimed, and not yet settled.
-    mine: Mutex<BTreeSet<RunId>>,
-    /// Runs that were settled, and at which revision at the latest: what is known of the queue may be older.
-    settled: Mutex<BTreeMap<RunId, i64>>,
+    /// Tries whose end was told to the worker.
+    told: Mutex<BTreeSet<Try>>,
+    /// Tries that were claimed, and not yet settled.
+    mine: Mutex<BTreeSet<Try>>,
+    /// Tries that were settled, and at which revision at the latest: what is known of the queue may be older.
+    settled: Mutex<BTreeMap<Try, i64>>,
+    /// Since when there has been something in the line that is left to others.
+    left_since: Mutex<Option<Instant>>,
 }
+
+/// A run and which try of it: a run that is tried again by the same worker is another.
+type Try = (RunId, u32);
+
+fn the_try(run: &Run) -> Try {
+    (run.id.clone(), run.attempt)
+}
+
+/// How long runs are left to the worker whose part of the line they are in: when all go for each, all but one do so in vain. By our own
+/// clock, which nobody sets.
+const HEAD_START: Duration = Duration::from_millis(20);
+
+/// Shortest sleep before runs of others are tried for again: what became of the last try is on its way to us.
+const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// Longest sleep: the clock may be set while we sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
@@ -35,7 +51,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(10);
 impl StorePost {
     pub(super) fn new(inner: Arc<Inner>, worker: Worker, lease: LeaseId) -> StorePost {
         let (told, mine, settled) = (Mutex::default(), Mutex::default(), Mutex::default());
-        StorePost { inner, worker, lease, draining: AtomicBool::new(false), told, mine, settled }
+        let (draining, left_since) = (AtomicBool::new(false), Mutex::default());
+        StorePost { inner, worker, lease, draining, told, mine, settled, left_since }
     }
 
     fn only(&self) -> Only {
@@ -64,8 +81,25 @@ impl StorePost {
             let now = (self.inner.clock)();
             let wake = self.inner.known().queue.wake_at();
             let sleep = wake.map_or(SLEEP_MAX, |at: Time| at.since(now).clamp(Duration::from_millis(1), SLEEP_MAX));
+            let sleep = sleep.min(self.head_start_left().map_or(SLEEP_MAX, |left| left.max(AGAIN_AFTER)));
             let _ = tokio::time::timeout(sleep, news.changed()).await;
         }
+    }
+
+    /// How much longer what is there is left to others; `None`: nothing is.
+    fn head_start_left(&self) -> Option<Duration> {
+        let since = *self.left_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| HEAD_START.saturating_sub(since.elapsed()))
+    }
+
+    fn may_take_of_others(&self) -> bool {
+        self.head_start_left() == Some(Duration::ZERO)
+    }
+
+    /// Notes whether there is something in the line that is, or was until now, left to others.
+    fn saw_left(&self, left: bool) {
+        let mut since = self.left_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = if left { since.or_else(|| Some(Instant::now())) } else { None };
     }
 
     async fn claim_now(&self, room: usize) -> Result<Vec<Claim>, Error> {
@@ -80,11 +114,17 @@ impl StorePost {
             if !found.is_empty() {
                 return Ok(found);
             }
-            let workers: Vec<_> = known.workers.values().filter(|here| !here.worker.draining).collect();
+            let at_work: BTreeMap<_, _> = known.queue.running().map(|(worker, runs)| (worker, runs.len())).collect();
+            let has_room = |worker: &Worker| {
+                worker.id == self.worker.id || at_work.get(&worker.id).is_none_or(|runs| *runs < worker.room as usize)
+            };
+            let takes = |worker: &Worker| !worker.draining && has_room(worker);
+            let workers: Vec<_> = known.workers.values().filter(|here| takes(&here.worker)).collect();
             let index = workers.iter().position(|here| here.worker.id == self.worker.id).unwrap_or(0);
-            let share = Share { index, of: workers.len().max(1) };
+            let share = Share { index, of: workers.len().max(1), others: self.may_take_of_others() };
             let taken = known.taken.clone();
             let picks = known.queue.next(&self.worker, share, room, now, &taken);
+            self.saw_left(known.queue.left() || (share.others && !picks.is_empty()));
             let change = |pick: regrow_control::features::job::queue::Pick| {
                 let fence = known.fence(&pick.run.id)?;
                 let run = policy::begun(&pick.run, &self.worker.id, now);
@@ -104,7 +144,7 @@ impl StorePost {
             .zip(fences)
             .filter_map(|(change, fence)| Some(Claim { run: Arc::new(change.run), fence: fence?, places: change.take }))
             .collect();
-        self.mine().extend(claims.iter().map(|claim| claim.run.id.clone()));
+        self.mine().extend(claims.iter().map(|claim| the_try(&claim.run)));
         Ok(claims)
     }
 
@@ -115,27 +155,26 @@ impl StorePost {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         settled.retain(|_, revision| *revision > known.revision());
         let ours = known.queue.running().filter(|(worker, _)| **worker == self.worker.id);
-        let lost: Vec<RunId> = ours
-            .flat_map(|(_, runs)| runs.iter())
-            .filter(|id| !mine.contains(*id) && !known.taken.contains(*id) && !settled.contains_key(*id))
-            .cloned()
-            .collect();
-        let claims = lost.into_iter().filter_map(|id| {
-            let (run, fence) = (known.queue.get(&id)?.clone(), known.fence(&id)?);
-            let places = known.queue.held_by(&run);
-            Some(Claim { run, fence, places })
+        let running = ours.flat_map(|(_, runs)| runs.iter()).filter_map(|id| known.queue.get(id));
+        let is_lost = |run: &Run| {
+            let one = the_try(run);
+            !mine.contains(&one) && !known.taken.contains(&run.id) && !settled.contains_key(&one)
+        };
+        let claims = running.filter(|run| is_lost(run)).filter_map(|run| {
+            let (fence, places) = (known.fence(&run.id)?, known.queue.held_by(run));
+            Some(Claim { run: run.clone(), fence, places })
         });
         let claims: Vec<Claim> = claims.collect();
-        mine.extend(claims.iter().map(|claim| claim.run.id.clone()));
+        mine.extend(claims.iter().map(|claim| the_try(&claim.run)));
         claims
     }
 
-    fn mine(&self) -> std::sync::MutexGuard<'_, BTreeSet<RunId>> {
+    fn mine(&self) -> std::sync::MutexGuard<'_, BTreeSet<Try>> {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn settle_all(&self, settled: Vec<(Claim, Run)>) -> Result<Vec<bool>, Error> {
-        let ids: Vec<RunId> = settled.iter().map(|(claim, _)| claim.run.id.clone()).collect();
+        let tries: Vec<Try> = settled.iter().map(|(claim, _)| the_try(&claim.run)).collect();
         let change = |(claim, run): &(Claim, Run)| Change {
             id: claim.run.id.clone(),
             fence: claim.fence,
@@ -151,16 +190,14 @@ impl StorePost {
             }
         }
         let mut done = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        done.extend(ids.iter().cloned().zip(revisions));
+        done.extend(tries.iter().cloned().zip(revisions));
         drop(done);
         let mut mine = self.mine();
-        ids.iter().for_each(|id| {
-            mine.remove(id);
-        });
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.iter().for_each(|id| {
-            told.remove(id);
-        });
+        for one in &tries {
+            mine.remove(one);
+            told.remove(one);
+        }
         Ok(fences.into_iter().map(|fence| fence.is_some()).collect())
     }
 
@@ -187,14 +224,11 @@ impl StorePost {
             let found: Vec<(RunId, String)> = {
                 let known = self.inner.known();
                 let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-                let ours = known.cancels.iter().filter(|(id, _)| {
-                    let run = known.queue.get(id);
-                    run.is_some_and(|run| run.state == State::Running && run.worker.as_ref() == Some(&self.worker.id))
-                        && !told.contains(*id)
-                });
-                let found: Vec<_> = ours.map(|(id, by)| (id.clone(), by.clone())).collect();
-                told.extend(found.iter().map(|(id, _)| id.clone()));
-                found
+                let asked = known.cancels.iter().filter_map(|(id, by)| Some((known.queue.get(id)?, by)));
+                let ours = asked
+                    .filter(|(run, _)| run.state == State::Running && run.worker.as_ref() == Some(&self.worker.id));
+                let found = ours.filter(|(run, _)| told.insert(the_try(run)));
+                found.map(|(run, by)| (run.id.clone(), by.clone())).collect()
             };
             if !found.is_empty() {
                 return Ok(found);

@@ -2,9 +2,10 @@
 
 use super::change::Change;
 use regrow_control::features::job::queue::Queue;
-use regrow_model::RunId;
 use regrow_model::key::JOBS;
-use regrow_model::run::{Run, Worker, WorkerId};
+use regrow_model::run::{Run, RunResult, State, Worker, WorkerId};
+use regrow_model::{RunId, Time};
+use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,8 +27,8 @@ pub(super) fn cancel(id: &RunId) -> String {
 }
 
 /// All that is watched.
-pub(super) fn hot() -> &'static str {
-    "/regrow/job/queue/"
+pub(super) fn hot() -> String {
+    format!("{JOBS}queue/")
 }
 
 pub(super) fn done(id: &RunId) -> String {
@@ -75,16 +76,48 @@ pub(super) struct Known {
     revision: i64,
 }
 
+/// A run's record without what was accepted, which never changes: most of it, and known already.
+#[derive(Deserialize)]
+struct Progress {
+    id: RunId,
+    state: State,
+    due: Time,
+    #[serde(default)]
+    attempt: u32,
+    #[serde(default)]
+    failures: u32,
+    #[serde(default)]
+    resume: bool,
+    submitted: Time,
+    started: Option<Time>,
+    worker: Option<WorkerId>,
+    #[serde(default)]
+    why: String,
+    result: Option<RunResult>,
+    ended: Option<Time>,
+    #[serde(default)]
+    dead: bool,
+}
+
+/// Reads a run's record; of one that is known only what may have changed.
+fn read(record: &[u8], known: Option<&Arc<Run>>) -> Result<Run, serde_json::Error> {
+    let Some(known) = known else { return serde_json::from_slice(record) };
+    let Progress { id, state, due, attempt, failures, resume, submitted, started, worker, why, result, ended, dead } =
+        serde_json::from_slice(record)?;
+    let order = known.order.clone();
+    Ok(Run { id, order, state, due, attempt, failures, resume, submitted, started, worker, why, result, ended, dead })
+}
+
 impl Known {
     /// Takes in a change of a key; `None`: it is gone. `false`: it is only a sign of life.
     pub(super) fn apply(&mut self, key: &[u8], value: Option<&[u8]>, revision: i64) -> bool {
         self.revision = self.revision.max(revision);
-        let rest = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(hot()));
+        let rest = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(JOBS)?.strip_prefix("queue/"));
         let Some((kind, rest)) = rest.and_then(|rest| rest.split_once('/')) else { return false };
         match kind {
             "live" => {
                 let Ok(id) = rest.parse::<RunId>() else { return false };
-                let run = value.map(serde_json::from_slice::<Run>);
+                let run = value.map(|value| read(value, self.queue.get(&id)));
                 match run.transpose() {
                     Ok(run) => self.put(&id, run.map(Arc::new), revision),
                     Err(error) => tracing::warn!(run = %id, %error, "passed over a run that cannot be read"),

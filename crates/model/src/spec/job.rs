@@ -72,7 +72,8 @@ pub struct Job {
     /// What happens to hosts that gossip says are dead. Default `run`.
     #[serde(default)]
     pub down: Down,
-    /// Most output kept of a run, MiB: 1 to 64. What is beyond is left out, with a notice. Default 4.
+    /// Most output kept of a run, MiB: 1 to 64. What is beyond is left out, with a notice. Artefacts, the files that a run
+    /// leaves in the folder `REGROW_ARTEFACTS`, may have half as much. Default 4.
     #[serde(default = "default_output")]
     #[schemars(range(min = 1, max = limits::RUN_OUTPUT_MIB_MAX))]
     pub output_mib: u32,
@@ -292,7 +293,7 @@ fn default_parallel() -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Http {
-    /// Whole `http://` URL; values of parameters are percent-escaped in it.
+    /// Whole `http://` or `https://` URL; values of parameters are percent-escaped in it.
     pub url: String,
     /// The method. Default `GET`.
     #[serde(default = "default_method")]
@@ -300,6 +301,15 @@ pub struct Http {
     /// Headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// Headers that nobody may see: a `${NAME}` in these is one of `secrets`, never a parameter. They are sent by
+    /// `https://` only, and to this machine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secret_headers: BTreeMap<String, String>,
+    /// PEM file of the certificate authorities that an `https://` server's certificate must come from, relative to the
+    /// spec's folder; a server that signed its own needs one with `CA:FALSE`. Default: those that the worker's system
+    /// believes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// The body; without it a `POST` or `PUT` sends the parameters as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,

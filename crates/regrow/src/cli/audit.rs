@@ -1,4 +1,5 @@
 use super::Target;
+use crate::client::escaped;
 use crate::exit::{Failure, print};
 use clap::Args;
 use serde_json::Value;
@@ -41,12 +42,6 @@ impl Audit {
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     }
-}
-
-/// As a part of a query: RFC 3986, section 2.1.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// A line for people: when, who, what, what came of it.

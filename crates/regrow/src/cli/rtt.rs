@@ -1,4 +1,5 @@
 use super::Target;
+use crate::client::escaped;
 use crate::exit::{Failure, print};
 use clap::Args;
 use regrow_serve::membership::wire::Rtt as Found;
@@ -22,16 +23,10 @@ pub(super) struct Rtt {
 impl Rtt {
     pub(super) async fn run(self, target: &Target) -> Result<(), Failure> {
         let path = match &self.other {
-            Some(other) => format!("/api/gossip/rtt?from={}&to={}", encoded(&self.one), encoded(other)),
-            None => format!("/api/gossip/rtt?to={}", encoded(&self.one)),
+            Some(other) => format!("/api/gossip/rtt?from={}&to={}", escaped(&self.one), escaped(other)),
+            None => format!("/api/gossip/rtt?to={}", escaped(&self.one)),
         };
         let found: Found = target.client()?.get(&path).await?;
         print(&format!("{} to {}: {:.3} ms\n", found.from, found.to, found.seconds * 1000.0))
     }
-}
-
-/// A name as part of a URL.
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -92,7 +92,7 @@ impl Runtime {
     pub(crate) async fn start(mut settings: Settings) -> Result<Runtime, Failure> {
         logging::start(settings.node.clone());
         let data = folder::open(&settings.data)?;
-        let (switch, hosted) = place::find(&data, &mut settings).await?;
+        let (switch, hosted) = place::find(&data, &mut settings.store, &settings.access).await?;
         let store: Arc<dyn Store> = Arc::new(switch.clone());
         let folder = folder::claim(&data)?;
         let (seen_sender, seen) = mpsc::channel(SEEN);

@@ -4,7 +4,7 @@
 //! way to the store that is, or can be, hosted here, wherever the agent's own store is: a move to this agent comes by it.
 
 use super::TXN_OPS_MAX;
-use crate::config::{Access, Endpoints, Settings};
+use crate::config::{Access, Endpoints};
 use crate::exit::{Code, Failure};
 use regrow_model::Name;
 use regrow_serve::access::{Audit, Guard};
@@ -138,26 +138,30 @@ fn write(data: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     std::fs::File::open(data)?.sync_all()
 }
 
-/// The store: where it was moved to, else where the settings say. `settings` say it too afterwards.
-pub(super) async fn find(data: &Path, settings: &mut Settings) -> Result<(Switch, Hosted), Failure> {
+/// The store: where it was moved to, else where `store` says, which says it too afterwards; `None`: hosted here.
+pub(super) async fn find(
+    data: &Path,
+    store: &mut Option<Endpoints>,
+    access: &Access,
+) -> Result<(Switch, Hosted), Failure> {
     let hosted = Hosted { data: data.to_owned(), engine: Arc::default() };
-    let places = Places { hosted: hosted.clone(), access: settings.access.clone() };
+    let places = Places { hosted: hosted.clone(), access: access.clone() };
     let standing = read(&data.join(STANDING))?;
     let origin = match &standing {
         Some(standing) => {
             let elsewhere = (!places.is_here(standing)).then(|| Endpoints(standing.place.urls.clone()));
-            if settings.store.is_some() && settings.store != elsewhere {
+            if store.is_some() && *store != elsewhere {
                 tracing::warn!(
                     "the store was moved to {}: --store is passed over; without {} it would count",
                     standing.place.urls.join(","),
                     data.join(STANDING).display()
                 );
             }
-            settings.store = elsewhere;
+            *store = elsewhere;
             places.open(standing).map_err(|error| opening(data, &error))?
         }
-        None => match &settings.store {
-            Some(endpoints) => Origin::Elsewhere(settings.access.open(endpoints, "--store")?),
+        None => match store {
+            Some(endpoints) => Origin::Elsewhere(access.open(endpoints, "--store")?),
             None => Origin::Hosted(whole(data, hosted.open()).await?),
         },
     };

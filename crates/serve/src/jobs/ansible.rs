@@ -14,9 +14,9 @@
 //!
 //! **Errors.** A field that nobody knows, or that comes twice, is refused; 404 without the job in the spec.
 
-use super::JobsError;
 use super::http::{Desk, Visitor, by, found, run_id};
 use super::route::{JSON, Route, Shape};
+use crate::AgentError;
 use crate::api::{is_json, read, usage};
 use crate::wire::{Refusal, RefusalKind};
 use axum::Json;
@@ -89,7 +89,7 @@ async fn start(desk: &Desk, door: Door, parameters: Fields, visitor: Visitor) ->
     let wish = Wish { parameters, ..Wish::default() };
     match desk.jobs.submit(job, wish, by(visitor)).await {
         Ok(id) => Ok(id.to_string()),
-        Err(JobsError::NotFound(_)) => Err(Refusal {
+        Err(AgentError::NotFound(_)) => Err(Refusal {
             kind: RefusalKind::NotFound,
             error: format!(
                 "there is no job `{}`: add it under `jobs:` in the spec, with the parameters {}; docs/guide/jobs.md \

@@ -12,10 +12,11 @@
 //! **Guarantees.** Whoever comes back with the last id (`Last-Event-ID`, as browsers do by themselves) misses no line, and gets
 //! again at most those of one piece. Followers are [`FOLLOWERS_MAX`]; a slow one holds up only its own task.
 
+use super::Jobs;
 use super::http::{Asked, Desk, asked, found, run_id};
 use super::route::{Route, Shape};
 use super::wire::{LogPiece, LogQuery, Stand};
-use super::{Jobs, JobsError};
+use crate::AgentError;
 use crate::api::usage;
 use crate::wire::{Refusal, RefusalKind};
 use axum::body::Body;
@@ -55,7 +56,7 @@ impl Default for Followers {
 }
 
 impl Followers {
-    fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub(super) fn enter(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         self.0.clone().try_acquire_owned().map_err(|_| Refusal {
             kind: RefusalKind::Unavailable,
             error: format!("there are {FOLLOWERS_MAX} followers of runs already: come again later"),
@@ -163,7 +164,7 @@ fn tell(
     id: RunId,
     after: Option<String>,
     follow: bool,
-) -> Result<impl Stream<Item = Result<Told, JobsError>> + use<>, Refusal> {
+) -> Result<impl Stream<Item = Result<Told, AgentError>> + use<>, Refusal> {
     let room = desk.followers.enter()?;
     let (sender, told) = mpsc::channel(PIECES_WAITING);
     let jobs = desk.jobs.clone();
@@ -182,11 +183,11 @@ enum Stopped {
     /// Nobody reads.
     Unread,
     /// The queue does not answer.
-    Broken(JobsError),
+    Broken(AgentError),
 }
 
-impl From<JobsError> for Stopped {
-    fn from(error: JobsError) -> Stopped {
+impl From<AgentError> for Stopped {
+    fn from(error: AgentError) -> Stopped {
         Stopped::Broken(error)
     }
 }
@@ -196,12 +197,12 @@ async fn walk(
     id: RunId,
     mut after: Option<String>,
     follow: bool,
-    sender: &mpsc::Sender<Result<Told, JobsError>>,
+    sender: &mpsc::Sender<Result<Told, AgentError>>,
 ) -> Result<(), Stopped> {
     let send = async |told| sender.send(Ok(told)).await.map_err(|_| Stopped::Unread);
     let mut stood = None;
     loop {
-        let gone = || JobsError::NotFound(format!("run {id} is forgotten"));
+        let gone = || AgentError::NotFound(format!("run {id} is forgotten"));
         let run = jobs.run(id.clone()).await?.ok_or_else(gone)?;
         let stand = Stand { state: run.state, attempt: run.attempt, why: run.why.clone() };
         let is_new = stood.as_ref() != Some(&stand);

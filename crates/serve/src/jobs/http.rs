@@ -12,7 +12,8 @@
 //! | `POST /api/runs/{id}/retry` of an [`Again`] | [`Accepted`] |
 //! | `GET /api/runs/{id}/log?follow=&after=` | a [`regrow_model::run::Line`] a line |
 //! | `GET /api/runs/{id}/events?after=` | server-sent events: see [`super::follow`] |
-//! | `POST /api/hooks/{job}` | [`Accepted`]: see [`super::hooks`] |
+//! | `GET /api/runs/{id}/artefacts`, `…/artefact?name=` | [`ArtefactLine`](super::wire::ArtefactLine)s; bytes: see [`super::artefacts`] |
+//! | `POST /api/hooks/{job}` | [`Accepted`]: see [`super::webhooks`] |
 //! | `/ansible/…` | see [`super::ansible`] |
 //! | `GET /api/openapi.json` | all of this as an OpenAPI document: see [`super::openapi`] |
 //!
@@ -21,7 +22,7 @@
 use super::follow::{self, Followers};
 use super::route::{JSON, Perhaps, Route, Sent, Shape};
 use super::wire::{Accepted, Again, Cancelled, RUNS_TOLD_MAX, RunDetail, RunsQuery, ScheduleLine, Submit};
-use super::{Jobs, JobsError, ansible, hooks, openapi};
+use super::{Jobs, ansible, artefacts, openapi, webhooks};
 use crate::access::Visit;
 use crate::api::{name, not_found, usage};
 use crate::wire::{Refusal, RefusalKind};
@@ -81,7 +82,8 @@ fn routes() -> Vec<Route> {
             .refuses(&[NotFound, Refused]),
     ];
     routes.extend(follow::routes());
-    routes.push(hooks::route());
+    routes.extend(artefacts::routes());
+    routes.push(webhooks::route());
     routes.extend(ansible::routes());
     let object = Shape::Of(SchemaGenerator::subschema_for::<Map<String, Value>>);
     let told = Route::get("/api/openapi.json", "This document.", document).answers(StatusCode::OK, JSON, object);
@@ -168,16 +170,4 @@ pub(super) fn asked<T>(query: Asked<T>) -> Result<T, Refusal> {
 pub(super) fn by(visitor: Visitor) -> String {
     let name = visitor.as_ref().map(|visit| visit.caller().name()).filter(|name| *name != "anybody");
     name.unwrap_or("http").to_owned()
-}
-
-impl From<JobsError> for Refusal {
-    fn from(error: JobsError) -> Refusal {
-        let kind = match error {
-            JobsError::Usage(_) => RefusalKind::Usage,
-            JobsError::Refused(_) => RefusalKind::Refused,
-            JobsError::NotFound(_) => RefusalKind::NotFound,
-            JobsError::Unavailable(_) => RefusalKind::Unavailable,
-        };
-        Refusal { kind, error: error.to_string() }
-    }
 }

@@ -112,6 +112,23 @@ pub struct LogQuery {
     pub after: Option<String>,
 }
 
+/// A file that a run has left: `GET /api/runs/{id}/artefacts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArtefactLine {
+    /// Its path in the folder that the run had for it.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Which file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtefactQuery {
+    /// Its path, as it is listed.
+    pub name: String,
+}
+
 /// Where a run stands, while it is followed: the data of `event: state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stand {

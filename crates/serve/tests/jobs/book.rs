@@ -7,9 +7,10 @@ use regrow_model::key::Record;
 use regrow_model::run::{Line, Run, RunResult, State, Worker};
 use regrow_model::spec::{Job, Schedule};
 use regrow_model::{CauseId, Name, Revision, RunId, Time, View, desired};
+use regrow_serve::AgentError;
 use regrow_serve::BoxFuture;
+use regrow_serve::jobs::Jobs;
 use regrow_serve::jobs::wire::{Again, LogPiece, RunsQuery, ScheduleLine};
-use regrow_serve::jobs::{Jobs, JobsError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,7 +68,7 @@ pub(crate) struct Kept {
     logs: BTreeMap<RunId, Vec<LogPiece>>,
     salt: u64,
     /// What everything is answered with.
-    pub(crate) down: Option<JobsError>,
+    pub(crate) down: Option<AgentError>,
 }
 
 /// The queue.
@@ -131,33 +132,18 @@ impl Book {
         self.stirred.notify_waiters();
     }
 
-    fn accept(&self, job: &Name, wish: &Wish, by: &str) -> Result<RunId, JobsError> {
+    fn accept(&self, job: &Name, wish: &Wish, by: &str) -> Result<RunId, AgentError> {
         let mut kept = self.kept();
         if let Some(id) = wish.key.as_ref().and_then(|key| kept.words.get(key)) {
             return Ok(id.clone());
         }
         let order = order(&kept.view, job, wish, by, NOW).map_err(|error| match error {
-            OrderError::NoJob(_) => JobsError::NotFound(error.to_string()),
-            error => JobsError::Usage(error.to_string()),
+            OrderError::NoJob(_) => AgentError::NotFound(error.to_string()),
+            error => AgentError::Usage(error.to_string()),
         })?;
         kept.salt += 1;
         let id = RunId::new(NOW, kept.salt);
-        let run = Run {
-            id: id.clone(),
-            order: Arc::new(order),
-            state: State::Queued,
-            due: due(wish, NOW),
-            attempt: 0,
-            failures: 0,
-            resume: false,
-            submitted: NOW,
-            started: None,
-            worker: None,
-            why: String::new(),
-            result: None,
-            ended: None,
-            dead: false,
-        };
+        let run = Run::waiting(id.clone(), order, due(wish, NOW), NOW);
         kept.runs.insert(id.clone(), run);
         if let Some(key) = &wish.key {
             kept.words.insert(key.clone(), id.clone());
@@ -167,8 +153,8 @@ impl Book {
 
     fn with<T: Send + 'static>(
         &self,
-        what: impl FnOnce(&Book) -> Result<T, JobsError>,
-    ) -> BoxFuture<'static, Result<T, JobsError>> {
+        what: impl FnOnce(&Book) -> Result<T, AgentError>,
+    ) -> BoxFuture<'static, Result<T, AgentError>> {
         let down = self.kept().down.clone();
         let answer = down.map_or_else(|| what(self), Err);
         Box::pin(async { answer })
@@ -176,11 +162,11 @@ impl Book {
 }
 
 impl Jobs for Book {
-    fn jobs(&self) -> BoxFuture<'_, Result<BTreeMap<Name, Job>, JobsError>> {
+    fn jobs(&self) -> BoxFuture<'_, Result<BTreeMap<Name, Job>, AgentError>> {
         self.with(|book| Ok(book.kept().view.jobs.iter().map(|(name, job)| (name.clone(), job.spec.clone())).collect()))
     }
 
-    fn schedules(&self) -> BoxFuture<'_, Result<Vec<ScheduleLine>, JobsError>> {
+    fn schedules(&self) -> BoxFuture<'_, Result<Vec<ScheduleLine>, AgentError>> {
         self.with(|_| {
             let schedule: Schedule =
                 serde_json::from_value(json!({"job": "nightly", "cron": "30 2 * * *"})).expect("one");
@@ -189,16 +175,16 @@ impl Jobs for Book {
         })
     }
 
-    fn submit(&self, job: Name, wish: Wish, by: String) -> BoxFuture<'_, Result<RunId, JobsError>> {
+    fn submit(&self, job: Name, wish: Wish, by: String) -> BoxFuture<'_, Result<RunId, AgentError>> {
         self.with(|book| book.accept(&job, &wish, &by))
     }
 
-    fn again(&self, id: RunId, again: Again, by: String) -> BoxFuture<'_, Result<RunId, JobsError>> {
+    fn again(&self, id: RunId, again: Again, by: String) -> BoxFuture<'_, Result<RunId, AgentError>> {
         self.with(|book| {
             let run = book.kept().runs.get(&id).cloned();
-            let run = run.ok_or_else(|| JobsError::NotFound(format!("there is no run {id}")))?;
+            let run = run.ok_or_else(|| AgentError::NotFound(format!("there is no run {id}")))?;
             if !run.state.is_final() {
-                return Err(JobsError::Refused(format!("run {id} has not ended")));
+                return Err(AgentError::Refused(format!("run {id} has not ended")));
             }
             let failed = run.result.iter().flat_map(RunResult::failed_hosts).map(str::to_owned).collect();
             let parameters = run.order.answers.clone().into_iter().collect();
@@ -207,11 +193,11 @@ impl Jobs for Book {
         })
     }
 
-    fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<Run>, JobsError>> {
+    fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<Run>, AgentError>> {
         self.with(|book| Ok(book.kept().runs.get(&id).cloned()))
     }
 
-    fn runs(&self, query: RunsQuery) -> BoxFuture<'_, Result<Vec<Run>, JobsError>> {
+    fn runs(&self, query: RunsQuery) -> BoxFuture<'_, Result<Vec<Run>, AgentError>> {
         self.with(|book| {
             let fits = |run: &&Run| {
                 query.job.as_ref().is_none_or(|job| run.order.job == *job)
@@ -222,14 +208,14 @@ impl Jobs for Book {
         })
     }
 
-    fn waits(&self, id: RunId) -> BoxFuture<'_, Result<Vec<String>, JobsError>> {
+    fn waits(&self, id: RunId) -> BoxFuture<'_, Result<Vec<String>, AgentError>> {
         self.with(|_| Ok(vec![format!("no worker has room for run {id}")]))
     }
 
-    fn cancel(&self, id: RunId, by: String) -> BoxFuture<'_, Result<bool, JobsError>> {
+    fn cancel(&self, id: RunId, by: String) -> BoxFuture<'_, Result<bool, AgentError>> {
         self.with(|book| {
             let mut kept = book.kept();
-            let none = || JobsError::NotFound(format!("there is no run {id}"));
+            let none = || AgentError::NotFound(format!("there is no run {id}"));
             let run = kept.runs.get_mut(&id).ok_or_else(none)?;
             let is_ended = run.state.is_final();
             if !is_ended {
@@ -240,7 +226,7 @@ impl Jobs for Book {
         })
     }
 
-    fn log(&self, id: RunId, after: Option<String>) -> BoxFuture<'_, Result<Vec<LogPiece>, JobsError>> {
+    fn log(&self, id: RunId, after: Option<String>) -> BoxFuture<'_, Result<Vec<LogPiece>, AgentError>> {
         self.with(|book| {
             let kept = book.kept();
             let pieces = kept.logs.get(&id).into_iter().flatten();
@@ -260,17 +246,17 @@ impl Jobs for Book {
         })
     }
 
-    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, JobsError>> {
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, AgentError>> {
         let worker: Value =
             json!({"id": "n1-0123456789abcdef", "node": "n1", "room": 8, "since": NOW, "draining": false});
         self.with(|_| Ok(vec![serde_json::from_value(worker).expect("a worker")]))
     }
 
-    fn webhook(&self, job: Name) -> BoxFuture<'_, Result<Option<Vec<u8>>, JobsError>> {
+    fn webhook(&self, job: Name) -> BoxFuture<'_, Result<Option<Vec<u8>>, AgentError>> {
         self.with(|_| match job.as_str() {
             "hooked" => Ok(Some(SECRET.into())),
             "empty" => Ok(Some(Vec::new())),
-            "broken" => Err(JobsError::Refused("the variable BROKEN is not set".to_owned())),
+            "broken" => Err(AgentError::Refused("the variable BROKEN is not set".to_owned())),
             _ => Ok(None),
         })
     }

@@ -1,5 +1,6 @@
 //! The doors of jobs over a queue in memory: every route, every refusal, and that values stay values.
 
+mod artefacts;
 mod book;
 mod hostile;
 #[path = "../access/mute.rs"]
@@ -17,7 +18,7 @@ use mute::Mute;
 use regrow_model::RunId;
 use regrow_model::run::{HostOutcome, Line, Recap, RunEvent, RunResult, State, Stream};
 use regrow_serve::access::{Audit, Guard};
-use regrow_serve::{api, jobs};
+use regrow_serve::{AgentError, api, jobs};
 use ring::hmac;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -169,7 +170,7 @@ async fn refusals() {
         assert!(found == status && error.contains(part), "{line} {body}: {found} {answer}");
     }
     assert!(book.all().is_empty());
-    book.kept().down = Some(jobs::JobsError::Unavailable("the store is away".to_owned()));
+    book.kept().down = Some(AgentError::Unavailable("the store is away".to_owned()));
     for line in ["GET /api/jobs", "GET /api/runs", "GET /api/workers", "GET /api/schedules"] {
         assert_eq!(ask(&routes, line, Value::Null).await.0, 503, "{line}");
     }
@@ -231,7 +232,7 @@ async fn a_log_that_breaks_off_is_not_whole() {
     let routes = router(&book);
     let id = id_of(&ask(&routes, "POST /api/runs", json!({"job": "nightly"})).await.1);
     let response = send(&routes, request(&format!("GET /api/runs/{id}/log?follow=true"), &[], "")).await;
-    book.kept().down = Some(jobs::JobsError::Unavailable("the store is away".to_owned()));
+    book.kept().down = Some(AgentError::Unavailable("the store is away".to_owned()));
     assert!(to_bytes(response.into_body(), 1 << 20).await.is_err());
 }
 

@@ -285,6 +285,9 @@ async fn every_answer_fits() {
     assert_eq!(get("GET /api/runs/{id}/log", part, "?follow=true&after=").await["kind"], "usage");
     assert_eq!(get("GET /api/runs/{id}/log", part, "?follow=true").await.as_array().map(Vec::len), Some(2));
     assert_eq!(get("GET /api/runs/{id}/events", part, "?after=").await, json!(["line", "line", "state", "end"]));
+    book.says(&id, &[super::artefacts::piece("report", 4, 0, b"text")]);
+    assert_eq!(get("GET /api/runs/{id}/artefacts", part, "").await[0]["name"], "report");
+    assert_eq!(get("GET /api/runs/{id}/artefact", part, "?name=report").await, "text");
     let again = reader.ask("POST /api/runs/{id}/retry", part, "", none, &json!({"failed_hosts": true})).await;
     reader.ask("POST /api/runs/{id}/cancel", id_of(&again).as_str(), "", none, empty).await;
     let signature = sign(SECRET, "{}");

@@ -283,11 +283,11 @@ impl Mover {
             let cutting = Cutting { source: &self.source, target, id: &self.id, to: &self.to, lease, above };
             match cutting.attempt(&mut follow).await? {
                 Attempt::Decided { cut, held } => {
-                    let standing = Standing { place: self.to.clone(), cut: Some(cut) };
+                    let standing =
+                        Standing { place: self.to.clone(), cut: Some(cut), unfinished: Some(self.id.clone()) };
                     // It is done: what is left, whoever comes to the new place does too.
-                    let (id, standing) = (&self.id, &standing);
-                    if let Err(error) = target.patient(|store| async move { finish(&store, id, standing).await }).await
-                    {
+                    let standing = &standing;
+                    if let Err(error) = target.patient(|store| async move { finish(&store, standing).await }).await {
                         tracing::info!(%error, "the mark of the copy is left to the agents");
                     }
                     let keys = self.target.status().await.map_or(of, |status| status.keys.saturating_sub(1));

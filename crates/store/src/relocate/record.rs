@@ -31,6 +31,9 @@ pub struct Standing {
     /// None if it was always there, as far as anybody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
+    /// The move by which it came there, as long as the mark of the copy may be there still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<String>,
 }
 
 /// The record under [`MOVED`](super::MOVED).
@@ -54,7 +57,7 @@ impl Moved {
     /// Where the store is then, if that is decided.
     pub(super) fn standing(&self, decided: Revision) -> Option<Standing> {
         let cut = Cut { decided: decided.0, copied: self.copied? };
-        Some(Standing { place: self.to.clone(), cut: Some(cut) })
+        Some(Standing { place: self.to.clone(), cut: Some(cut), unfinished: Some(self.id.clone()) })
     }
 }
 

@@ -56,13 +56,15 @@ impl Switch {
     /// The store at `origin`, by the settings or, if `standing` says so, because it was moved there. Must be called within
     /// a tokio runtime; a task of it follows the store until the last handle is gone.
     pub fn new(origin: Origin, standing: Option<Standing>, ways: impl Ways + 'static) -> Switch {
+        let ways: Arc<dyn Ways> = Arc::new(ways);
         let side = Side::new(origin, standing, None);
         let inner = Arc::new(Inner {
             side: Mutex::new(side.clone()),
             changed: watch::Sender::new(0),
             going: tokio::sync::Mutex::default(),
-            ways: Arc::new(ways),
+            ways: ways.clone(),
         });
+        tokio::spawn(finish_at(side.clone(), ways));
         tokio::spawn(follow(Arc::downgrade(&inner), side));
         Switch(inner)
     }
@@ -196,48 +198,58 @@ impl Inner {
     async fn obey(&self, side: &Arc<Side>, kv: &KeyValue) -> Result<bool> {
         let Some(moved) = Moved::read(kv) else { return Ok(false) };
         let Some(standing) = moved.standing(kv.mod_revision) else { return Ok(false) };
-        self.go(side, standing, Some(moved.id)).await?;
+        self.go(side, standing).await?;
         Ok(true)
     }
 
-    async fn go(&self, side: &Arc<Side>, standing: Standing, id: Option<String>) -> Result<()> {
+    async fn go(&self, side: &Arc<Side>, standing: Standing) -> Result<()> {
         let _one = self.going.lock().await;
         if side.gone().is_some() {
             return Ok(());
         }
         let origin = self.ways.open(&standing)?;
+        remember(&*self.ways, &standing);
         tracing::info!(to = ?standing.place.urls, cut = ?standing.cut, "the store is in another place");
         let next = Side::new(origin, Some(standing.clone()), Some(side.clone()));
         *self.side.lock().unwrap_or_else(PoisonError::into_inner) = next.clone();
         side.leave(Gone { next: next.clone(), cut: standing.cut });
         self.changed.send_modify(|changes| *changes += 1);
-        let ways = self.ways.clone();
-        tokio::spawn(async move {
-            // First: who is killed before it is done and had remembered would not look at the old store, which tells it.
-            for _ in 0..FINISH_MAX {
-                let Some(id) = &id else { break };
-                match finish(next.store(), id, &standing).await {
-                    Ok(()) => break,
-                    Err(error) => tracing::debug!(%error, "the mark of the copy is still there"),
-                }
-                sleep(PAUSE).await;
-            }
-            if let Err(error) = ways.remember(&standing) {
-                tracing::error!(%error, "cannot keep where the store is now; the old store tells it again");
-            }
-        });
+        tokio::spawn(finish_at(next, self.ways.clone()));
         Ok(())
     }
 }
 
+fn remember(ways: &dyn Ways, standing: &Standing) {
+    if let Err(error) = ways.remember(standing) {
+        tracing::error!(%error, "cannot keep where the store is now; the old store tells it again");
+    }
+}
+
+/// Finishes the move by which a store came to its place, if that may not have been done: whoever was to do it may have been
+/// killed, and so may we. It is forgotten when it is done, and tried again by the next who starts when it cannot be.
+async fn finish_at(side: Arc<Side>, ways: Arc<dyn Ways>) {
+    let Some(standing) = side.standing.as_ref().filter(|standing| standing.unfinished.is_some()) else { return };
+    for _ in 0..FINISH_MAX {
+        match finish(side.store(), standing).await {
+            // It may be somewhere else already.
+            Ok(()) if side.gone().is_some() => return,
+            Ok(()) => return remember(&*ways, &Standing { unfinished: None, ..standing.clone() }),
+            Err(error) => tracing::debug!(%error, "the mark of the copy is still there"),
+        }
+        sleep(PAUSE).await;
+    }
+}
+
 /// Takes the mark of a copy away and says where the store is. May run anywhere, any number of times at once.
-pub(super) async fn finish(store: &dyn Store, id: &str, standing: &Standing) -> Result<()> {
+pub(super) async fn finish(store: &dyn Store, standing: &Standing) -> Result<()> {
     let Some(kv) = store.range(RangeRequest::key(COPY)).await?.kvs.into_iter().next() else { return Ok(()) };
-    if serde_json::from_slice::<Copying>(&kv.value).is_ok_and(|copying| copying.id != id) {
+    if serde_json::from_slice::<Copying>(&kv.value).is_ok_and(|copying| Some(copying.id) != standing.unfinished) {
         return Ok(());
     }
     let same = CompareTarget::ModRevision(kv.mod_revision);
-    let success = vec![Op::DeleteRange(DeleteRangeRequest::key(COPY)), Op::Put(PutRequest::new(PLACE, json(standing)))];
+    let finished = Standing { unfinished: None, ..standing.clone() };
+    let success =
+        vec![Op::DeleteRange(DeleteRangeRequest::key(COPY)), Op::Put(PutRequest::new(PLACE, json(&finished)))];
     let compare = vec![Compare::new(COPY, CompareOp::Equal, same)];
     store.txn(TxnRequest { compare, success, failure: Vec::new() }).await.map(drop)
 }
@@ -302,7 +314,7 @@ async fn read(inner: &Weak<Inner>, side: &Arc<Side>, kv: &KeyValue) -> Result<()
             if known || matches!(side.origin, Origin::Hosted(_)) {
                 return Ok(());
             }
-            inner.go(side, Standing { cut: None, ..standing }, None).await
+            inner.go(side, Standing { cut: None, ..standing }).await
         }
         _ => Ok(()),
     }

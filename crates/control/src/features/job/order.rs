@@ -256,7 +256,14 @@ impl Maker<'_> {
             }
             None => None,
         };
-        Ok(Task::Http(HttpTask { url, method: http.method.clone(), headers, body }))
+        Ok(Task::Http(HttpTask {
+            url,
+            method: http.method.clone(),
+            headers,
+            secret_headers: http.secret_headers.clone(),
+            ca: http.ca.clone(),
+            body,
+        }))
     }
 
     fn steps(&self, steps: &[Step]) -> Result<Vec<StepTask>, OrderError> {

@@ -49,8 +49,12 @@ pub fn begun(run: &Run, worker: &str, now: Time) -> Run {
     }
 }
 
-/// What follows the end of a try: the same run again, or its end. `again`: a cancel or a drain forbids it.
+/// What follows the end of a try: the same run again, or its end.
 pub fn ended(run: &Run, end: End, now: Time) -> Run {
+    // Its leash may know before its worker does.
+    if end.state == State::Lost {
+        return lost(run, false, now);
+    }
     let failed = matches!(end.state, State::Failed | State::TimedOut);
     let mut next = Run { result: Some(end.result), why: end.why, ..run.clone() };
     if !failed {

@@ -32,6 +32,8 @@ pub struct Queue {
     places: BTreeMap<SlotKey, BTreeMap<u32, RunId>>,
     running: BTreeMap<WorkerId, BTreeSet<RunId>>,
     deadlines: BTreeSet<(Time, RunId)>,
+    /// Whether something was left to other workers.
+    left: bool,
 }
 
 /// A run that may begin, with the places that it takes.
@@ -50,6 +52,8 @@ pub struct Share {
     pub index: usize,
     /// Workers, 1 and up.
     pub of: usize,
+    /// Whether it takes from the parts of others when its own is not enough.
+    pub others: bool,
 }
 
 impl Queue {
@@ -145,18 +149,23 @@ impl Queue {
         let mut aside: Vec<(SlotKey, u32, Turn)> = Vec::new();
         let mut own: Vec<Pick> = Vec::new();
         let mut others: Vec<Pick> = Vec::new();
-        let mut class = None;
+        let (mut class, mut left) = (None, 0);
         for turn in &self.ready {
-            if own.len() >= room || (class != Some(turn.0) && own.len() + others.len() >= room) {
+            // What is left to others goes before all that is of less priority.
+            if own.len() >= room || (class != Some(turn.0) && (left > 0 || own.len() + others.len() >= room)) {
                 break;
             }
-            if own.len() + others.len() >= room.saturating_mul(share.of) {
+            if own.len() + others.len() + left >= room.saturating_mul(share.of) {
                 break;
             }
             class = Some(turn.0);
             let Some(run) = self.live.get(&turn.1) else { continue };
             let late = run.order.deadline.is_some_and(|deadline| deadline < now);
             if late || taken.contains(&run.id) || !worker.has_labels(&run.order.labels) {
+                continue;
+            }
+            if !share.others && !is_of(&run.id, share) {
+                left += 1;
                 continue;
             }
             match self.free_places(run, &used) {
@@ -170,6 +179,7 @@ impl Queue {
                 Err(_) => {}
             }
         }
+        self.left = left > 0;
         for (slot, limit, turn) in aside {
             self.ready.remove(&turn);
             self.aside.entry(slot).or_insert((limit, BTreeSet::new())).1.insert(turn);
@@ -215,6 +225,11 @@ impl Queue {
     /// When [`next`](Queue::next) may give more without anything having changed.
     pub fn wake_at(&self) -> Option<Time> {
         self.delayed.first().map(|(due, _)| *due)
+    }
+
+    /// Whether [`next`](Queue::next) left something to other workers the last time.
+    pub fn left(&self) -> bool {
+        self.left
     }
 
     /// A run that has not ended.

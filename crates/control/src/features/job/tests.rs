@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const NOW: Time = Time(1_000_000);
-const ALONE: Share = Share { index: 0, of: 1 };
+const ALONE: Share = Share { index: 0, of: 1, others: false };
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
@@ -132,22 +132,7 @@ fn modules() {
 fn run(number: u64, change: impl FnOnce(&mut Order)) -> Run {
     let mut order = try_order(json!({"steps": []}), json!({})).expect("accepted");
     change(&mut order);
-    Run {
-        id: RunId::new(Time(NOW.0 + number), number),
-        order: Arc::new(order),
-        state: State::Queued,
-        due: NOW,
-        attempt: 0,
-        failures: 0,
-        resume: false,
-        submitted: NOW,
-        started: None,
-        worker: None,
-        why: String::new(),
-        result: None,
-        ended: None,
-        dead: false,
-    }
+    Run::waiting(RunId::new(Time(NOW.0 + number), number), order, NOW, NOW)
 }
 
 fn worker(labels: &[&str]) -> Worker {
@@ -205,18 +190,28 @@ fn slots() {
     assert_eq!(picked(&mut queue, 10, NOW), [runs[1].id.clone(), free.id.clone()]);
 }
 
-/// Shows that workers deal the line among themselves, and that one alone leaves nothing.
+/// Shows that workers deal the line among themselves: each takes of its part, and of the others' only if it may.
 #[test]
 fn shares() {
     let runs: Vec<Run> = (0..40).map(|n| run(n * 7919, |_| {})).collect();
     let mut queue = line(&runs);
-    let mut part = |index| {
-        let picks = queue.next(&worker(&[]), Share { index, of: 2 }, 10, NOW, &BTreeSet::new());
+    let part = |queue: &mut Queue, index, others| {
+        let picks = queue.next(&worker(&[]), Share { index, of: 2, others }, 10, NOW, &BTreeSet::new());
         picks.into_iter().map(|pick| pick.run.id.clone()).collect::<BTreeSet<_>>()
     };
-    let (one, other) = (part(0), part(1));
+    let (one, other) = (part(&mut queue, 0, true), part(&mut queue, 1, true));
     assert_eq!((one.len(), other.len()), (10, 10));
     assert!(one.intersection(&other).count() <= 2, "{one:?} {other:?}");
+    assert!(!queue.left());
+    let (one, other) = (part(&mut queue, 0, false), part(&mut queue, 1, false));
+    assert!(one.len() >= 5 && other.len() >= 5 && one.is_disjoint(&other), "{one:?} {other:?}");
+    assert!(queue.left());
+    // One of less priority does not go before one that is left to the other worker.
+    let high = run(1, |order| order.priority = 9);
+    let mut queue = line(&[runs.clone(), vec![high.clone()]].concat());
+    let parts: Vec<BTreeSet<RunId>> = (0..2).map(|index| part(&mut queue, index, false)).collect();
+    assert_eq!(parts.iter().filter(|part| part.contains(&high.id)).count(), 1);
+    assert!(parts.iter().any(BTreeSet::is_empty), "{parts:?}");
 }
 
 fn end(state: State) -> End {
@@ -248,6 +243,11 @@ fn losses() {
     assert_eq!(lost(OnLoss::Fail).state, State::Lost);
     assert_eq!((lost(OnLoss::Retry).state, lost(OnLoss::Retry).resume), (State::Queued, false));
     assert!(lost(OnLoss::Resume).resume);
+    let noticed = |on_loss| {
+        let run = policy::begun(&run(1, |order| order.on_loss = on_loss), "w", NOW);
+        policy::ended(&run, end(State::Lost), NOW).state
+    };
+    assert_eq!((noticed(OnLoss::Fail), noticed(OnLoss::Retry)), (State::Lost, State::Queued), "its leash knew first");
     let cancelled = policy::begun(&run(1, |order| order.on_loss = OnLoss::Retry), "w", NOW);
     assert_eq!(policy::lost(&cancelled, true, NOW).state, State::Cancelled);
     let mut poison = run(1, |order| order.on_loss = OnLoss::Retry);

@@ -16,27 +16,12 @@ pub(super) struct Events<'a> {
     counted: Recaps,
 }
 
+/// What the plugin writes behind the mark.
 #[derive(Deserialize)]
-#[serde(tag = "what", rename_all = "lowercase")]
+#[serde(untagged)]
 enum Told {
-    Play {
-        play: String,
-    },
-    Task {
-        task: String,
-    },
-    Host {
-        host: String,
-        task: String,
-        outcome: HostOutcome,
-        #[serde(default)]
-        message: String,
-        #[serde(default)]
-        diff: String,
-    },
-    Recap {
-        hosts: Recaps,
-    },
+    Recap { hosts: Recaps },
+    Event(RunEvent),
 }
 
 impl<'a> Events<'a> {
@@ -49,26 +34,21 @@ impl<'a> Events<'a> {
     pub(super) fn line(&mut self, line: &str) -> Option<Line> {
         let told = line.strip_prefix(&self.mark).and_then(|text| serde_json::from_str(text).ok());
         let event = match told {
-            None => return Some(self.sink.text(Stream::Stdout, line)),
             Some(Told::Recap { hosts }) => {
                 self.recap = Some(hosts);
                 return None;
             }
-            Some(Told::Play { play }) => RunEvent::Play { play: cut(play, NAME_BYTES_MAX) },
-            Some(Told::Task { task }) => RunEvent::Task { task: cut(task, NAME_BYTES_MAX) },
-            Some(Told::Host { host, task, outcome, message, diff }) => {
-                let host = cut(host, NAME_BYTES_MAX);
-                self.count(&host, outcome);
-                RunEvent::Host {
-                    host,
-                    task: cut(task, NAME_BYTES_MAX),
-                    outcome,
-                    message: cut(message, MESSAGE_BYTES_MAX),
-                    diff: cut(diff, DIFF_BYTES_MAX),
-                }
-            }
+            // What else there is to tell of a run is not the plugin's, whoever wrote the line.
+            Some(Told::Event(event @ (RunEvent::Play { .. } | RunEvent::Task { .. } | RunEvent::Host { .. }))) => event,
+            Some(Told::Event(_)) | None => return Some(self.sink.text(Stream::Stdout, line)),
         };
-        Some(self.sink.event(event))
+        // Secrets go first: a part of one would not be known again.
+        let line = self.sink.event(event);
+        let event = line.event.map(bounded);
+        if let Some(RunEvent::Host { host, outcome, .. }) = &event {
+            self.count(host, *outcome);
+        }
+        Some(Line { event, ..line })
     }
 
     fn count(&mut self, host: &str, outcome: HostOutcome) {
@@ -91,5 +71,21 @@ impl<'a> Events<'a> {
     /// Host by host: as Ansible counted, or as far as it came.
     pub(super) fn recap(self) -> Recaps {
         self.recap.unwrap_or(self.counted)
+    }
+}
+
+/// An event with texts of a bounded length: what a module says is nobody's promise.
+fn bounded(event: RunEvent) -> RunEvent {
+    match event {
+        RunEvent::Play { play } => RunEvent::Play { play: cut(play, NAME_BYTES_MAX) },
+        RunEvent::Task { task } => RunEvent::Task { task: cut(task, NAME_BYTES_MAX) },
+        RunEvent::Host { host, task, outcome, message, diff } => RunEvent::Host {
+            host: cut(host, NAME_BYTES_MAX),
+            task: cut(task, NAME_BYTES_MAX),
+            outcome,
+            message: cut(message, MESSAGE_BYTES_MAX),
+            diff: cut(diff, DIFF_BYTES_MAX),
+        },
+        other => other,
     }
 }

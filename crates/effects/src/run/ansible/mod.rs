@@ -9,7 +9,7 @@ mod files;
 mod yaml;
 
 use super::process::{self, Ended, Program};
-use super::{Came, MARK, Try, failed_hosts, folder};
+use super::{Came, Try, failed_hosts, folder};
 use crate::error::io_error;
 use events::Events;
 use regrow_model::observed::WorldError;
@@ -50,7 +50,7 @@ impl Try<'_> {
             Err(error) => return Came::refused(error.text),
         };
         // Nobody who writes lines can know it, so nobody can tell of what did not happen.
-        let mark = format!("\u{1e}{:016x} ", crate::leash::monotonic_millis() ^ salt());
+        let mark = format!("\u{1e}{:016x} ", random());
         let mut events = Events::new(mark.clone(), self.sink);
         let mut environment = self.environment();
         // Ansible wants UTF-8 and says nothing else without it.
@@ -73,7 +73,6 @@ impl Try<'_> {
         environment.insert("ANSIBLE_LOCAL_TEMP".to_owned(), self.folder.join("tmp").display().to_string());
         environment.insert("REGROW_EVENTS".to_owned(), mark);
         environment.extend(self.secrets.clone());
-        debug_assert!(environment.contains_key(MARK), "what it starts can be found");
         let program = Program {
             command,
             directory: Path::new(&self.run.order.root),
@@ -159,7 +158,7 @@ impl Try<'_> {
 }
 
 /// The standard library seeds its hash maps from the system's randomness.
-fn salt() -> u64 {
+fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }

@@ -154,6 +154,11 @@ fn secret(secret: &Secret, at: &At<'_>, wrong: &mut Wrongs) {
     }
 }
 
+fn no_secret(job: &Job, at: &At<'_>, name: &str, wrong: &mut Wrongs) {
+    let help = near::help(name, job.secrets.keys().map(String::as_str), "the job's secrets are");
+    wrong.value(at, format!("there is no secret {} in the job", quoted(name)), help);
+}
+
 /// What a variable of the environment and of Ansible may be called.
 fn variable(name: &str, at: &At<'_>, what: &str, wrong: &mut Wrongs) {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
@@ -212,8 +217,7 @@ fn ansible(job: &Job, ansible: &Ansible, at: &At<'_>, wrong: &mut Wrongs) {
     if let Some(vault) = &ansible.vault
         && !job.secrets.contains_key(vault)
     {
-        let help = near::help(vault, job.secrets.keys().map(String::as_str), "the job's secrets are");
-        wrong.value(&at.get("vault"), format!("there is no secret {} in the job", quoted(vault)), help);
+        no_secret(job, &at.get("vault"), vault, wrong);
     }
 }
 
@@ -262,10 +266,23 @@ fn ssh(job: &Job, ssh: &Ssh, at: &At<'_>, wrong: &mut Wrongs) {
 fn http(job: &Job, http: &Http, at: &At<'_>, wrong: &mut Wrongs) {
     text(job, &at.get("url"), &http.url, wrong);
     let start = http.url.split("${").next().unwrap_or_default();
-    let host = start.strip_prefix("http://").is_some_and(|rest| rest.contains('/') || !http.url.contains("${"));
-    if !host {
-        let help = "write host and port in full: `http://127.0.0.1:8080/deploy/${name}`";
-        wrong.value(&at.get("url"), format!("{} is not an `http://` URL of one host", quoted(&http.url)), help);
+    let secure = start.strip_prefix("https://");
+    let rest = secure.or_else(|| start.strip_prefix("http://"));
+    let host = rest.filter(|rest| rest.contains('/') || !http.url.contains("${")).map(host_of);
+    if host.is_none() {
+        let help = "write host and port in full: `https://deploy.example.com/apps/${name}`";
+        let message = format!("{} is not an `http://` or `https://` URL of one host", quoted(&http.url));
+        wrong.value(&at.get("url"), message, help);
+    }
+    if !http.secret_headers.is_empty() && secure.is_none() && !host.is_some_and(is_this_machine) {
+        let message = format!("a secret is not sent to {} without TLS", quoted(&http.url));
+        wrong.value(&at.get("url"), message, "use `https://`");
+    }
+    if let Some(ca) = &http.ca {
+        field::path(&at.get("ca"), ca, wrong);
+        if secure.is_none() {
+            wrong.key(&at.get("ca"), "only an `https://` server has a certificate".to_owned(), "use `https://`");
+        }
     }
     const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
     if !METHODS.contains(&http.method.as_str()) {
@@ -274,14 +291,41 @@ fn http(job: &Job, http: &Http, at: &At<'_>, wrong: &mut Wrongs) {
     }
     for (name, value) in &http.headers {
         let at = at.get("headers").get(name);
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-            wrong.key(&at, format!("{} is not a header", quoted(name)), "for example `X-Token`");
-        }
+        header(name, &at, wrong);
         text(job, &at, value, wrong);
+    }
+    for (name, value) in &http.secret_headers {
+        let at = at.get("secret_headers").get(name);
+        header(name, &at, wrong);
+        match expand(value, |name| job.secrets.contains_key(name).then_some("")) {
+            Ok(_) => {}
+            Err(ExpandError::Unknown { name }) => no_secret(job, &at, &name, wrong),
+            Err(error) => wrong.value(&at, error.to_string(), EXPAND_HELP),
+        }
     }
     if let Some(body) = &http.body {
         text(job, &at.get("body"), body, wrong);
     }
+}
+
+fn header(name: &str, at: &At<'_>, wrong: &mut Wrongs) {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        wrong.key(at, format!("{} is not a header", quoted(name)), "for example `X-Token`");
+    }
+}
+
+/// The host of what stands behind a URL's scheme.
+fn host_of(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn steps(job: &Job, at: &At<'_>, wrong: &mut Wrongs) {
@@ -338,9 +382,11 @@ fn text(job: &Job, at: &At<'_>, text: &str, wrong: &mut Wrongs) {
     match expand(text, |name| job.parameters.contains_key(name).then_some("")) {
         Ok(_) => {}
         Err(ExpandError::Unknown { name }) => unknown(job, at, &name, wrong),
-        Err(error) => wrong.value(at, error.to_string(), "close it with `}`, or write `$$` for a dollar sign"),
+        Err(error) => wrong.value(at, error.to_string(), EXPAND_HELP),
     }
 }
+
+const EXPAND_HELP: &str = "close it with `}`, or write `$$` for a dollar sign";
 
 fn unknown(job: &Job, at: &At<'_>, name: &str, wrong: &mut Wrongs) {
     if wrong.full() {

@@ -1,6 +1,7 @@
 //! A line of a run's log as people read it.
 
 use super::text::plain;
+use crate::cli::store;
 use regrow_model::run::{HostOutcome, Line, Recap, RunEvent, RunResult, StepState, Stream};
 
 /// How an outcome is called, and its colour.
@@ -66,6 +67,8 @@ pub(super) fn shown(line: &Line, colours: bool) -> String {
             }
             text
         }
+        RunEvent::Artefact { name, size, at: 0, .. } => format!("artefact {}, {}\n", plain(name), store::size(*size)),
+        RunEvent::Artefact { .. } => String::new(),
     }
 }
 

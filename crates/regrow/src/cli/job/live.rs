@@ -1,7 +1,7 @@
 //! A run as it goes on, from its server-sent events.
 
 use super::line;
-use crate::client::Client;
+use crate::client::{Client, escaped};
 use crate::exit::{Code, Failure, colours, print};
 use crate::progress::Progress;
 use regrow_model::RunId;
@@ -20,10 +20,15 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows a run to its end, through restarts of the agent, and tells how it ended. Quiet: nothing is shown.
 pub(super) async fn follow(client: &Client, id: &RunId, quiet: bool) -> Result<Run, Failure> {
-    let detail: RunDetail = client.get(&format!("/api/runs/{id}")).await?;
+    let mut reconnects = Reconnects::default();
+    let detail: RunDetail = loop {
+        match client.get(&format!("/api/runs/{id}")).await {
+            Ok(detail) => break detail,
+            Err(failure) => reconnects.after(failure).await?,
+        }
+    };
     let live = RefCell::new(Live::new(&detail.run, quiet));
     let watch = async {
-        let mut broken = 0;
         loop {
             let path = live.borrow().path(id);
             let lines = client.lines(&path, |line| live.borrow_mut().take(line)).await;
@@ -31,18 +36,11 @@ pub(super) async fn follow(client: &Client, id: &RunId, quiet: bool) -> Result<R
                 return Ok(run);
             }
             if std::mem::take(&mut live.borrow_mut().heard) {
-                broken = 0;
-            }
-            match lines {
-                Err(failure) if failure.code != Code::Unreachable => return Err(failure),
-                Err(failure) if broken >= RECONNECTS_MAX => return Err(failure),
-                _ => broken += 1,
-            }
-            if broken > RECONNECTS_MAX {
-                return Err(Failure::new(Code::Unreachable, format!("the agent does not tell how run {id} ends")));
+                reconnects = Reconnects::default();
             }
             live.borrow_mut().part = Part::default();
-            tokio::time::sleep(RECONNECT_PAUSE).await;
+            let silent = || Failure::new(Code::Unreachable, format!("the agent does not tell how run {id} ends"));
+            reconnects.after(lines.err().unwrap_or_else(silent)).await?;
         }
     };
     let tick = async {
@@ -60,6 +58,22 @@ pub(super) async fn follow(client: &Client, id: &RunId, quiet: bool) -> Result<R
         print(&line::recap(&run.result.clone().unwrap_or_default(), colours()))?;
     }
     Ok(run)
+}
+
+/// The connections that were made anew since something was heard.
+#[derive(Default)]
+struct Reconnects(u32);
+
+impl Reconnects {
+    /// Waits before the next, or gives back a failure that no connection mends.
+    async fn after(&mut self, failure: Failure) -> Result<(), Failure> {
+        if failure.code != Code::Unreachable || self.0 >= RECONNECTS_MAX {
+            return Err(failure);
+        }
+        self.0 += 1;
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+        Ok(())
+    }
 }
 
 /// What is known of the event that is being read.
@@ -118,15 +132,7 @@ impl Live {
     }
 
     fn path(&self, id: &RunId) -> String {
-        // A cursor is of letters, digits and signs; those that mean something in a query are escaped.
-        let escape = |c: char| {
-            if c.is_ascii_alphanumeric() || "-._".contains(c) {
-                c.to_string()
-            } else {
-                format!("%{:02X}", u32::from(c))
-            }
-        };
-        let after = self.after.iter().map(|after| format!("?after={}", after.chars().map(escape).collect::<String>()));
+        let after = self.after.iter().map(|after| format!("?after={}", escaped(after)));
         format!("/api/runs/{id}/events{}", after.collect::<String>())
     }
 

@@ -1,5 +1,6 @@
 //! `regrow job`: jobs of the spec, and their runs.
 
+mod artefacts;
 mod end;
 mod line;
 mod list;
@@ -40,6 +41,7 @@ enum Verb {
     Runs(list::Runs),
     Status(runs::Status),
     Logs(runs::Logs),
+    Artefacts(artefacts::Artefacts),
     Cancel(runs::Cancel),
     Retry(runs::Retry),
     Schedule(schedule::Schedule),
@@ -56,6 +58,7 @@ impl Job {
             Verb::Runs(verb) => verb.run(&client).await,
             Verb::Status(verb) => verb.run(&client).await,
             Verb::Logs(verb) => verb.run(&client).await,
+            Verb::Artefacts(verb) => verb.run(&client).await,
             Verb::Cancel(verb) => verb.run(&client).await,
             Verb::Retry(verb) => verb.run(&client).await,
             Verb::Schedule(verb) => verb.run(&client).await,

@@ -3,12 +3,13 @@
 use super::{Carrier, Crew, JobSettings, Place, Secrets, open, told};
 use crate::config::{Access, Endpoints};
 use crate::exit::{Code, Failure, say};
-use crate::runtime::{OWN_PROGRAM, folder, logging};
+use crate::runtime::{OWN_PROGRAM, folder, logging, place};
 use regrow_effects::run::Runs;
 use regrow_jobs::tend::Nothing;
 use regrow_jobs::{Error, Queue, RedisQueue, worker};
 use regrow_model::Name;
 use regrow_store::Store;
+use regrow_store::relocate::Switch;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,14 +43,17 @@ pub(crate) async fn work_alone(settings: Alone) -> Result<(), Failure> {
     let data = folder::open(&settings.data.join(FOLDER))?;
     let _folder = folder::claim(&data)?;
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let store = match &settings.store {
-        Some(endpoints) => Some(Arc::new(settings.access.open(endpoints, "--store")?) as Arc<dyn Store>),
+    let mut store = settings.store;
+    let switch = match store {
+        Some(_) => Some(place::find(&data, &mut store, &settings.access).await?.0),
         None => None,
     };
+    let moved = switch.as_ref().map_or_else(|| watch::channel(0).1, Switch::changes);
+    let store = switch.map(|switch| Arc::new(switch) as Arc<dyn Store>);
     let runs = Runs::open(data.join("runs"), OWN_PROGRAM.into()).map_err(Failure::failed)?;
     runs.clean().await;
     let queue = tokio::select! {
-        queue = queue(&settings.jobs.place, store.clone()) => queue?,
+        queue = queue(&settings.jobs.place, store.clone(), moved) => queue?,
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
@@ -89,7 +93,11 @@ pub(crate) fn tell_drain(crew: &Crew, drain: Duration) {
 }
 
 /// Opens the queue, as soon as the store is there.
-async fn queue(place: &Place, store: Option<Arc<dyn Store>>) -> Result<Arc<dyn Queue>, Failure> {
+async fn queue(
+    place: &Place,
+    store: Option<Arc<dyn Store>>,
+    moved: watch::Receiver<u64>,
+) -> Result<Arc<dyn Queue>, Failure> {
     // A queue on Redis connects when it is needed.
     if let Place::Redis(url) = place {
         let queue = RedisQueue::new(&url.0, super::clock());
@@ -100,8 +108,7 @@ async fn queue(place: &Place, store: Option<Arc<dyn Store>>) -> Result<Arc<dyn Q
     };
     let mut was_told = false;
     loop {
-        // The store of a worker is found by its endpoints; where it goes, they go.
-        match open(place, store.clone(), watch::channel(0).1).await {
+        match open(place, store.clone(), moved.clone()).await {
             Ok(queue) => return Ok(queue),
             Err(error) if error.is_retryable() => {
                 if !was_told {

@@ -10,8 +10,8 @@ use regrow_jobs::{Error, Queue, Submission, tend};
 use regrow_model::run::{Order, Run, State, Worker};
 use regrow_model::spec::Job;
 use regrow_model::{Name, RunId, View};
+use regrow_serve::jobs::Jobs;
 use regrow_serve::jobs::wire::{Again, LogPiece, RunsQuery, ScheduleLine};
-use regrow_serve::jobs::{Jobs, JobsError};
 use regrow_serve::{AgentError, BoxFuture};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,13 +28,13 @@ impl Desk {
         Desk { handle, queue, secrets }
     }
 
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&View) -> T + Send + 'static) -> Result<T, JobsError> {
+    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&View) -> T + Send + 'static) -> Result<T, AgentError> {
         let looked = self.handle.look(move |reconciler| look(reconciler.view())).await;
-        looked.map_err(|error: AgentError| JobsError::Unavailable(error.to_string()))
+        looked.map_err(|error: AgentError| AgentError::Unavailable(error.to_string()))
     }
 
     /// Accepts an order.
-    async fn accept(&self, order: Order, wish: &Wish, dead: &BTreeSet<String>) -> Result<RunId, JobsError> {
+    async fn accept(&self, order: Order, wish: &Wish, dead: &BTreeSet<String>) -> Result<RunId, AgentError> {
         let now = now();
         let run = tend::waiting(order, order::due(wish, now), now, dead);
         let id = run.id.clone();
@@ -42,22 +42,22 @@ impl Desk {
         Ok(ids.into_iter().next().unwrap_or(id))
     }
 
-    async fn ended_run(&self, id: RunId) -> Result<Run, JobsError> {
+    async fn ended_run(&self, id: RunId) -> Result<Run, AgentError> {
         let run = self.queue.get(id.clone()).await.map_err(unavailable)?.ok_or_else(|| no_run(&id))?;
         if !run.state.is_final() {
-            return Err(JobsError::Refused(format!("run {id} is {}: it is repeated when it has ended", run.state)));
+            return Err(AgentError::Refused(format!("run {id} is {}: it is repeated when it has ended", run.state)));
         }
         Ok(run)
     }
 
-    async fn repeat(&self, id: RunId, again: Again, by: String) -> Result<RunId, JobsError> {
+    async fn repeat(&self, id: RunId, again: Again, by: String) -> Result<RunId, AgentError> {
         let run = self.ended_run(id.clone()).await?;
         let limit: Vec<String> = match (&run.result, again.failed_hosts) {
             (Some(result), true) => result.failed_hosts().map(str::to_owned).collect(),
             _ => Vec::new(),
         };
         if again.failed_hosts && limit.is_empty() {
-            return Err(JobsError::Refused(format!("nothing has failed on a host in run {id}")));
+            return Err(AgentError::Refused(format!("nothing has failed on a host in run {id}")));
         }
         let wish = Wish {
             parameters: run.order.answers.clone().into_iter().collect(),
@@ -82,7 +82,7 @@ impl Desk {
     }
 
     /// Why a run waits.
-    async fn reasons(&self, id: RunId) -> Result<Vec<String>, JobsError> {
+    async fn reasons(&self, id: RunId) -> Result<Vec<String>, AgentError> {
         let run = self.queue.get(id.clone()).await.map_err(unavailable)?.ok_or_else(|| no_run(&id))?;
         if !matches!(run.state, State::Queued | State::Parked) {
             return Ok(Vec::new());
@@ -93,7 +93,7 @@ impl Desk {
         Ok(waits(&run, Around { live: &live, workers: &workers, dead: &dead }, now()))
     }
 
-    async fn schedule_lines(&self) -> Result<Vec<ScheduleLine>, JobsError> {
+    async fn schedule_lines(&self) -> Result<Vec<ScheduleLine>, AgentError> {
         let schedules = self.look(|view| view.schedules.clone()).await?;
         let mut lines = Vec::with_capacity(schedules.len());
         for (name, schedule) in schedules {
@@ -110,7 +110,7 @@ impl Desk {
         Ok(lines)
     }
 
-    async fn secret_of(&self, job: Name) -> Result<Option<Vec<u8>>, JobsError> {
+    async fn secret_of(&self, job: Name) -> Result<Option<Vec<u8>>, AgentError> {
         let found = self
             .look(move |view| {
                 let job = view.jobs.get(&job)?;
@@ -118,40 +118,40 @@ impl Desk {
             })
             .await?;
         let Some((secret, root)) = found else { return Ok(None) };
-        let value = self.secrets.one("webhook", &secret, &root).await.map_err(JobsError::Unavailable)?;
+        let value = self.secrets.one("webhook", &secret, &root).await.map_err(AgentError::Unavailable)?;
         Ok(Some(value.into_bytes()))
     }
 }
 
-fn no_run(id: &RunId) -> JobsError {
-    JobsError::NotFound(Error::NoRun(id.clone()).to_string())
+fn no_run(id: &RunId) -> AgentError {
+    AgentError::NotFound(Error::NoRun(id.clone()).to_string())
 }
 
-fn unavailable(error: Error) -> JobsError {
+fn unavailable(error: Error) -> AgentError {
     match error {
         Error::NoRun(id) => no_run(&id),
-        error => JobsError::Unavailable(told(&error)),
+        error => AgentError::Unavailable(told(&error)),
     }
 }
 
-fn refused(error: OrderError) -> JobsError {
+fn refused(error: OrderError) -> AgentError {
     match error {
-        OrderError::NoJob(_) => JobsError::NotFound(error.to_string()),
-        _ => JobsError::Usage(error.to_string()),
+        OrderError::NoJob(_) => AgentError::NotFound(error.to_string()),
+        _ => AgentError::Usage(error.to_string()),
     }
 }
 
 impl Jobs for Desk {
-    fn jobs(&self) -> BoxFuture<'_, Result<BTreeMap<Name, Job>, JobsError>> {
+    fn jobs(&self) -> BoxFuture<'_, Result<BTreeMap<Name, Job>, AgentError>> {
         let jobs = |view: &View| view.jobs.iter().map(|(name, job)| (name.clone(), job.spec.clone())).collect();
         Box::pin(self.look(jobs))
     }
 
-    fn schedules(&self) -> BoxFuture<'_, Result<Vec<ScheduleLine>, JobsError>> {
+    fn schedules(&self) -> BoxFuture<'_, Result<Vec<ScheduleLine>, AgentError>> {
         Box::pin(self.schedule_lines())
     }
 
-    fn submit(&self, job: Name, wish: Wish, by: String) -> BoxFuture<'_, Result<RunId, JobsError>> {
+    fn submit(&self, job: Name, wish: Wish, by: String) -> BoxFuture<'_, Result<RunId, AgentError>> {
         Box::pin(async move {
             let asked = wish.clone();
             let (order, dead) =
@@ -160,15 +160,15 @@ impl Jobs for Desk {
         })
     }
 
-    fn again(&self, id: RunId, again: Again, by: String) -> BoxFuture<'_, Result<RunId, JobsError>> {
+    fn again(&self, id: RunId, again: Again, by: String) -> BoxFuture<'_, Result<RunId, AgentError>> {
         Box::pin(self.repeat(id, again, by))
     }
 
-    fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<Run>, JobsError>> {
+    fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<Run>, AgentError>> {
         Box::pin(async move { self.queue.get(id).await.map_err(unavailable) })
     }
 
-    fn runs(&self, query: RunsQuery) -> BoxFuture<'_, Result<Vec<Run>, JobsError>> {
+    fn runs(&self, query: RunsQuery) -> BoxFuture<'_, Result<Vec<Run>, AgentError>> {
         Box::pin(async move {
             let limit = query.limit.clamp(1, LISTED_MAX);
             // What is chosen among is more than what is given.
@@ -184,26 +184,26 @@ impl Jobs for Desk {
         })
     }
 
-    fn waits(&self, id: RunId) -> BoxFuture<'_, Result<Vec<String>, JobsError>> {
+    fn waits(&self, id: RunId) -> BoxFuture<'_, Result<Vec<String>, AgentError>> {
         Box::pin(self.reasons(id))
     }
 
-    fn cancel(&self, id: RunId, by: String) -> BoxFuture<'_, Result<bool, JobsError>> {
+    fn cancel(&self, id: RunId, by: String) -> BoxFuture<'_, Result<bool, AgentError>> {
         Box::pin(async move { self.queue.cancel(id, by).await.map_err(unavailable) })
     }
 
-    fn log(&self, id: RunId, after: Option<String>) -> BoxFuture<'_, Result<Vec<LogPiece>, JobsError>> {
+    fn log(&self, id: RunId, after: Option<String>) -> BoxFuture<'_, Result<Vec<LogPiece>, AgentError>> {
         Box::pin(async move {
             let chunks = self.queue.log(id, after).await.map_err(unavailable)?;
             Ok(chunks.into_iter().map(|chunk| LogPiece { cursor: chunk.cursor, lines: chunk.lines }).collect())
         })
     }
 
-    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, JobsError>> {
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, AgentError>> {
         Box::pin(async move { self.queue.workers().await.map_err(unavailable) })
     }
 
-    fn webhook(&self, job: Name) -> BoxFuture<'_, Result<Option<Vec<u8>>, JobsError>> {
+    fn webhook(&self, job: Name) -> BoxFuture<'_, Result<Option<Vec<u8>>, AgentError>> {
         Box::pin(self.secret_of(job))
     }
 }

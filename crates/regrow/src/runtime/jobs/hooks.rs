@@ -30,7 +30,9 @@ pub(crate) async fn follow(handle: Handle, queue: Arc<dyn Queue>, inbox: mpsc::S
         });
         let Ok(wanted) = wanted.await else { return };
         let words: BTreeSet<String> = wanted.iter().map(Wanted::key).collect();
-        submitted.retain(|word, _| words.contains(word));
+        let (kept, unwanted) = submitted.into_iter().partition(|(word, _)| words.contains(word));
+        submitted = kept;
+        give_up(&*queue, unwanted).await;
         for one in wanted {
             let word = one.key();
             let ended = match submitted.get(&word) {
@@ -55,6 +57,16 @@ pub(crate) async fn follow(handle: Handle, queue: Arc<dyn Queue>, inbox: mpsc::S
                 Ok(None) => {}
                 Err(error) => tracing::debug!(error = told(&error), "the queue cannot be asked for a hook's run"),
             }
+        }
+    }
+}
+
+/// Ends what instances no longer wait for, because their lives have ended or the spec asks for it no more.
+async fn give_up(queue: &dyn Queue, unwanted: BTreeMap<String, RunId>) {
+    for (word, id) in unwanted {
+        // One that has ended stays as it ended, and the time of one that cannot be reached is bounded by its job.
+        if let Err(error) = queue.cancel(id, word).await {
+            tracing::debug!(error = told(&error), "a hook's run that nobody waits for is not cancelled");
         }
     }
 }

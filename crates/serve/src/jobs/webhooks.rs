@@ -13,10 +13,10 @@
 //!
 //! Source: GitHub, "Validating webhook deliveries".
 
-use super::JobsError;
 use super::http::{Answered, Desk};
 use super::route::{JSON, Route, Shape};
 use super::wire::Accepted;
+use crate::AgentError;
 use crate::api::{name, read, usage};
 use crate::wire::{Refusal, RefusalKind};
 use axum::Json;
@@ -76,7 +76,7 @@ async fn signed(desk: &Desk, job: &str, headers: &HeaderMap, body: &[u8]) -> Res
         None => None,
         Some(job) => match desk.jobs.webhook(job.clone()).await {
             Ok(secret) => secret.filter(|secret| !secret.is_empty()),
-            Err(error @ JobsError::Unavailable(_)) => return Err(error.into()),
+            Err(error @ AgentError::Unavailable(_)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!("the secret of job/{job}'s webhook cannot be had: {error}");
                 None
