@@ -12,7 +12,7 @@ help:
 	@echo "make lint    formatting, clippy, walls, links of the docs"
 	@echo "make soak    the heavy tests at full size, hours of them; ONLY='-p regrow-store' for some"
 	@echo "make sim     the simulator at length: SEEDS=100000 make sim"
-	@echo "make fuzz    ten million executions of each of gossip's decoders; fuzz/run.sh RUNS TARGET for some"
+	@echo "make fuzz    ten million executions of each decoder; fuzz/run.sh RUNS TARGET for some"
 
 run: install-run
 	$(CARGO) build --release --locked -p regrow

@@ -16,7 +16,7 @@ from figures import version
 
 RESULTS = ROOT / "bench/RESULTS.md"
 # Modules beside this one, each with a TITLE and `section(quick)`, in the order of the page.
-SECTIONS = ["loop", "node_death", "engine", "etcd", "gossip", "jobs"]
+SECTIONS = ["loop", "node_death", "engine", "etcd", "gossip", "jobs", "redis_proxy", "redis_migrate"]
 SMALL = " **QUICK=1: too small to be believed.**"
 HEAD = """# Results
 

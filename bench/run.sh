@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures everything and rewrites bench/RESULTS.md: about 20 minutes on an idle machine, QUICK=1 about five.
+# Measures everything and rewrites bench/RESULTS.md: over an hour on an idle machine, QUICK=1 about ten minutes.
 # Usage: bench/run.sh [SECTION …]     needs root for the network namespaces of `node_death` and `gossip`
 set -eu
 cd "$(dirname "$0")/.."

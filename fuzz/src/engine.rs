@@ -22,6 +22,8 @@ pub struct Target {
     pub name: &'static str,
     pub run: Box<dyn FnMut(&[u8])>,
     pub samples: Vec<Vec<u8>>,
+    /// Bytes that often mean something to it.
+    pub markers: &'static [u8],
     /// Bytes that one execution may allocate, and so many more for each byte of its input.
     pub bytes_max: (usize, usize),
 }
@@ -71,7 +73,7 @@ pub fn fuzz(mut target: Target, runs: u64) -> Done {
     while done.executions < runs {
         let (sample, input) = match first.next() {
             Some(sample) => (true, sample),
-            None => (false, mutate(&kept, &mut rng)),
+            None => (false, mutate(&kept, target.markers, &mut rng)),
         };
         INPUT.with_borrow_mut(|(name, last)| {
             *name = target.name;
@@ -100,7 +102,7 @@ pub fn fuzz(mut target: Target, runs: u64) -> Done {
 }
 
 /// One of the kept inputs with some bytes changed, cut out, doubled, or taken from another one.
-fn mutate(kept: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+fn mutate(kept: &[Vec<u8>], markers: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut input = kept[rng.below(kept.len())].clone();
     for _ in 0..=rng.below(5) {
         let at = rng.below(input.len() + 1);
@@ -125,7 +127,7 @@ fn mutate(kept: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
                 let over = at + rng.below(input.len() - at + 1);
                 input.splice(at..over, other[from..end].iter().copied());
             }
-            7 if at < input.len() => input[at] = MARKERS[rng.below(MARKERS.len())],
+            7 if at < input.len() => input[at] = markers[rng.below(markers.len())],
             8 => {
                 let value = LENGTHS[rng.below(LENGTHS.len())].to_be_bytes();
                 let width = [1, 2, 4, 8][rng.below(4)];
@@ -137,7 +139,7 @@ fn mutate(kept: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
                 input.drain(at..end);
             }
             _ => {
-                let part = [MARKERS[rng.below(MARKERS.len())], rng.next_u64() as u8];
+                let part = [markers[rng.below(markers.len())], rng.next_u64() as u8];
                 input.splice(at..at, part);
             }
         }
@@ -146,12 +148,6 @@ fn mutate(kept: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     input
 }
 
-/// Bytes that begin a value of MessagePack or a message of memberlist or Serf.
-const MARKERS: [u8; 40] = [
-    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0xf4, 0xff, 0x7f, 0x80, 0x81,
-    0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xc3, 0xc4, 0xc6, 0xca, 0xcb, 0xcc, 0xcf, 0xd3, 0xd9, 0xda, 0xdb, 0xdd,
-    0xdf, 0xe0,
-];
 /// Lengths and numbers at the ends of their ranges.
 const LENGTHS: [u64; 12] = [
     0,

@@ -31,6 +31,12 @@ pub enum Kind {
 }
 
 const CAPTURED: &str = include_str!("../corpus/serf.txt");
+const REDIS: &str = include_str!("../corpus/redis.txt");
+
+/// What real Redis sent or wrote, by the word before it.
+pub fn redis(wanted: &str) -> Vec<Vec<u8>> {
+    lines(REDIS, wanted)
+}
 
 pub fn of(kind: Kind) -> Vec<Vec<u8>> {
     let mut samples = match kind {
@@ -74,11 +80,15 @@ pub fn of(kind: Kind) -> Vec<Vec<u8>> {
 }
 
 fn captured(wanted: &str) -> Vec<Vec<u8>> {
+    lines(CAPTURED, wanted)
+}
+
+fn lines(corpus: &str, wanted: &str) -> Vec<Vec<u8>> {
     let line = |line: &str| {
-        let hex = line.strip_prefix(wanted)?.trim();
+        let hex = line.strip_prefix(wanted)?.strip_prefix(' ')?;
         (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()).collect()
     };
-    CAPTURED.lines().filter_map(line).collect()
+    corpus.lines().filter_map(line).collect()
 }
 
 /// The messages in the captured datagrams.

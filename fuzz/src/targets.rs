@@ -1,4 +1,5 @@
-//! The targets: every decoder of gossip and of Serf's RPC, the layers around messages, and the machine itself.
+//! The targets: every decoder of gossip and of Serf's RPC, the layers around messages, and the machine itself; those of
+//! Redis' protocol, of its replication stream and of its snapshots.
 
 use std::net::SocketAddr;
 
@@ -17,13 +18,30 @@ const DECODED: (usize, usize) = (8 * 1024, 64);
 /// What one datagram may grow to in a buffer that doubles, and is moved as it does; and the tables of the decompressor.
 const UNFOLDED: (usize, usize) = (4 * PACKET_PLAIN_BYTES_MAX, 64);
 
+/// Bytes that begin a value of MessagePack or a message of memberlist or Serf.
+const SERF: &[u8] = &[
+    0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0xf4, 0xff, 0x7f, 0x80, 0x81,
+    0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xc3, 0xc4, 0xc6, 0xca, 0xcb, 0xcc, 0xcf, 0xd3, 0xd9, 0xda, 0xdb, 0xdd,
+    0xdf, 0xe0,
+];
+/// Bytes of Redis' protocol, and of commands.
+const RESP: &[u8] = b"*$+-:_,#(!=~>%|\r\n0123456789tfSELECT \"'\\x";
+/// Bytes that begin a record, a length or a string of a snapshot, and kinds of values.
+const RDB: &[u8] = &[
+    0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 0x3f, 0x40, 0x7f, 0x80, 0x81, 0xc0,
+    0xc1, 0xc2, 0xc3, 0xe0, 0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 245, 247, 248, 249, 250, 251, 252, 253, 254, 255,
+];
+
+/// Room that is made before bytes have come, and moved as it grows; and each byte in a form of our own.
+const REDIS: (usize, usize) = (4 << 20, 64);
+
 fn decoder<T>(name: &'static str, kind: Kind, decode: impl Fn(&[u8]) -> T + 'static) -> Target {
     let run = move |bytes: &[u8]| drop(decode(bytes));
-    Target { name, run: Box::new(run), samples: samples::of(kind), bytes_max: DECODED }
+    Target { name, run: Box::new(run), samples: samples::of(kind), markers: SERF, bytes_max: DECODED }
 }
 
 fn unfolding(name: &'static str, kind: Kind, run: impl FnMut(&[u8]) + 'static) -> Target {
-    Target { name, run: Box::new(run), samples: samples::of(kind), bytes_max: UNFOLDED }
+    Target { name, run: Box::new(run), samples: samples::of(kind), markers: SERF, bytes_max: UNFOLDED }
 }
 
 fn ring() -> Keyring {
@@ -80,7 +98,25 @@ pub fn all() -> Vec<Target> {
             move |b: &[u8]| feed(&envelope.seal_stream(b, &mut rng))
         }),
         machine(),
+        redis("redis-resp", &["answer", "request", "entries"], RESP, regrow_fuzz_redis::resp),
+        redis("redis-answer", &["answer"], RESP, regrow_fuzz_redis::answer),
+        redis("redis-request", &["request"], RESP, regrow_fuzz_redis::request),
+        redis("redis-entries", &["entries", "request"], RESP, regrow_fuzz_redis::entries),
+        redis("redis-snapshot", &["rdb"], RDB, regrow_fuzz_redis::snapshot),
+        Target {
+            samples: samples::redis("rdb")
+                .iter()
+                .flat_map(|snapshot| regrow_fuzz_redis::values(snapshot))
+                .chain(samples::redis("value"))
+                .collect(),
+            ..redis("redis-value", &[], RDB, regrow_fuzz_redis::value)
+        },
     ]
+}
+
+fn redis(name: &'static str, samples: &[&str], markers: &'static [u8], run: fn(&[u8])) -> Target {
+    let samples = samples.iter().flat_map(|wanted| samples::redis(wanted)).collect();
+    Target { name, run: Box::new(run), samples, markers, bytes_max: REDIS }
 }
 
 fn packet(envelope: Envelope) -> impl FnMut(&[u8]) {
@@ -142,5 +178,11 @@ fn machine() -> Target {
             (age, millis) = (0, 0);
         }
     };
-    Target { name: "machine", run: Box::new(run), samples: samples::of(Kind::Machine), bytes_max: (4 << 20, 64) }
+    Target {
+        name: "machine",
+        run: Box::new(run),
+        samples: samples::of(Kind::Machine),
+        markers: SERF,
+        bytes_max: (4 << 20, 64),
+    }
 }

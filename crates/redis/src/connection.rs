@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::address::Address;
 use crate::info::Info;
 use crate::resp::{Command, Decoder, ProtocolError, Value};
+use crate::tls::{Stream, Tls};
 use crate::url::Credentials;
 
 /// What can go wrong between us and one server.
@@ -111,11 +112,13 @@ pub struct Dialer {
     pub credentials: Credentials,
     /// Deadline of connecting and of each exchange; 5 s by default.
     pub timeout: Duration,
+    /// By TLS; not by default.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Dialer {
     fn default() -> Self {
-        Self { credentials: Credentials::default(), timeout: Duration::from_secs(5) }
+        Self { credentials: Credentials::default(), timeout: Duration::from_secs(5), tls: None }
     }
 }
 
@@ -128,9 +131,17 @@ impl Dialer {
             Err(_) => return Err(connect(io::Error::from(io::ErrorKind::TimedOut))),
         };
         stream.set_nodelay(true).map_err(connect)?;
+        let peer = stream.peer_addr().map_err(connect)?.ip();
+        let stream = match &self.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => match timeout(self.timeout, tls.connect(&address.host, stream)).await {
+                Ok(stream) => Stream::Tls(Box::new(stream.map_err(connect)?)),
+                Err(_) => return Err(connect(io::Error::from(io::ErrorKind::TimedOut))),
+            },
+        };
         let mut connection = Connection {
             address: address.clone(),
-            peer: stream.peer_addr().map_err(connect)?.ip(),
+            peer,
             stream,
             decoder: Decoder::default(),
             input: BytesMut::new(),
@@ -149,7 +160,7 @@ impl Dialer {
 pub struct Connection {
     address: Address,
     peer: IpAddr,
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     input: BytesMut,
     output: BytesMut,
@@ -171,7 +182,7 @@ impl Connection {
     }
 
     /// The socket, with bytes that came after the last answer.
-    pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
+    pub(crate) fn into_parts(self) -> (Stream, BytesMut) {
         (self.stream, self.input)
     }
 
@@ -260,14 +271,17 @@ enum Broken {
 /// Writes `output` and reads `count` answers. Both at once: a server stops reading when its answers are not taken, so
 /// writing a long pipeline to its end first would wait for ever.
 async fn exchange(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     decoder: &mut Decoder,
     input: &mut BytesMut,
     output: &mut BytesMut,
     count: usize,
 ) -> Result<Vec<Value>, Broken> {
-    let (mut reader, mut writer) = stream.split();
-    let write = async { writer.write_all_buf(output).await.map_err(Broken::Io) };
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let write = async {
+        writer.write_all_buf(output).await.map_err(Broken::Io)?;
+        writer.flush().await.map_err(Broken::Io)
+    };
     let read = async {
         let mut answers = Vec::with_capacity(count);
         while answers.len() < count {

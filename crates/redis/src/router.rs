@@ -83,14 +83,15 @@ impl Router {
     }
 }
 
-enum Redirection {
+/// Where a command belongs instead.
+pub(crate) enum Redirection {
     Moved(Address),
     Ask(Address),
     TryAgain,
 }
 
 /// `MOVED slot host:port`; without a host it is the host that said so.
-fn redirection(answer: Option<&Value>, from: &Address) -> Option<Redirection> {
+pub(crate) fn redirection(answer: Option<&Value>, from: &Address) -> Option<Redirection> {
     let Some(Value::Error(message)) = answer else { return None };
     let mut words = std::str::from_utf8(message).ok()?.split(' ');
     let kind = words.next()?;

@@ -10,6 +10,9 @@ pub const SLOTS: u16 = 16384;
 pub struct Slot(u16);
 
 impl Slot {
+    /// Slot 0.
+    pub const FIRST: Self = Self(0);
+
     /// A slot from its number; `None` from 16384 on.
     pub fn new(number: u16) -> Option<Self> {
         (number < SLOTS).then_some(Self(number))

@@ -5,6 +5,7 @@
 //! rediss://…                                                       the same, by TLS
 //! redis-sentinel://[user[:password]@]host[:port][,…]/master[/db]   the master that these sentinels know
 //! redis-cluster://[user[:password]@]host[:port][,…]                the cluster that these nodes are of
+//! rediss-sentinel://…, rediss-cluster://…                          the same, by TLS
 //! ```
 //!
 //! `user:password` may hold percent escapes. With one word before the `@` it is the user and there is no password, as in
@@ -78,7 +79,7 @@ pub struct Url {
 /// A text that is no such URL; the caller's fault. The text is not repeated, because a password may be in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadUrl {
-    /// Not one of the four schemes.
+    /// Not one of the schemes.
     #[error("the URL starts with none of redis://, rediss://, redis-sentinel://, redis-cluster://")]
     Scheme,
     /// A host or port that is none.
@@ -124,7 +125,7 @@ impl FromStr for Url {
                 let [address] = <[Address; 1]>::try_from(addresses(PORT)?).map_err(|_| BadUrl::Several)?;
                 (Place::Server { address, db: database(path)? }, scheme == "rediss")
             }
-            "redis-sentinel" => {
+            "redis-sentinel" | "rediss-sentinel" => {
                 let (master, db) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
                     return Err(BadUrl::Master);
@@ -135,11 +136,11 @@ impl FromStr for Url {
                         master: master.to_owned(),
                         db: database(db)?,
                     },
-                    false,
+                    scheme == "rediss-sentinel",
                 )
             }
-            "redis-cluster" => match path {
-                "" => (Place::Cluster { nodes: addresses(PORT)? }, false),
+            "redis-cluster" | "rediss-cluster" => match path {
+                "" => (Place::Cluster { nodes: addresses(PORT)? }, scheme == "rediss-cluster"),
                 path => return Err(BadUrl::Path(path.to_owned())),
             },
             _ => return Err(BadUrl::Scheme),
@@ -151,16 +152,17 @@ impl FromStr for Url {
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |addresses: &[Address]| addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
+        let redis = if self.tls { "rediss" } else { "redis" };
         match &self.place {
-            Place::Server { address, db: 0 } => {
-                write!(f, "redis{}://{address}", if self.tls { "s" } else { "" })
+            Place::Server { address, db: 0 } => write!(f, "{redis}://{address}"),
+            Place::Server { address, db } => write!(f, "{redis}://{address}/{db}"),
+            Place::Sentinel { sentinels, master, db: 0 } => {
+                write!(f, "{redis}-sentinel://{}/{master}", list(sentinels))
             }
-            Place::Server { address, db } => write!(f, "redis{}://{address}/{db}", if self.tls { "s" } else { "" }),
-            Place::Sentinel { sentinels, master, db: 0 } => write!(f, "redis-sentinel://{}/{master}", list(sentinels)),
             Place::Sentinel { sentinels, master, db } => {
-                write!(f, "redis-sentinel://{}/{master}/{db}", list(sentinels))
+                write!(f, "{redis}-sentinel://{}/{master}/{db}", list(sentinels))
             }
-            Place::Cluster { nodes } => write!(f, "redis-cluster://{}", list(nodes)),
+            Place::Cluster { nodes } => write!(f, "{redis}-cluster://{}", list(nodes)),
         }
     }
 }
@@ -210,6 +212,8 @@ mod tests {
             ("redis-sentinel://a,b:9/main", "redis-sentinel://a:26379,b:9/main"),
             ("redis-sentinel://a/main/4", "redis-sentinel://a:26379/main/4"),
             ("redis-cluster://:s@a:1,b:2", "redis-cluster://a:1,b:2"),
+            ("rediss-cluster://a", "rediss-cluster://a:6379"),
+            ("rediss-sentinel://a/main/4", "rediss-sentinel://a:26379/main/4"),
         ] {
             let url: Url = text.parse().unwrap();
             assert_eq!(url.to_string(), shown);

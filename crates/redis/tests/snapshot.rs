@@ -8,108 +8,14 @@ use std::io::BufReader;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use regrow_redis::connection::{Connection, Dialer};
 use regrow_redis::rdb::{Fault, Key, Kind, Piece, Reader, Record, Value, dump, pieces_of};
 use regrow_redis::rebuild::{Dialect, Rebuild};
 use regrow_redis::resp::{self, Command};
-use world::{Server, need_redis};
+use world::data::every_kind;
+use world::{Server, need_redis, open, send};
 
 fn server() -> Result<Server> {
     Server::start("127.0.0.1", &["--enable-debug-command", "yes"])
-}
-
-async fn open(server: &Server) -> Result<Connection> {
-    Ok(Dialer::default().connect(&server.address).await?)
-}
-
-/// Sends commands, none of which may be refused.
-async fn send(link: &mut Connection, commands: &[Command]) -> Result<()> {
-    for chunk in commands.chunks(1000) {
-        for (command, answer) in chunk.iter().zip(link.pipeline(chunk).await?) {
-            link.accept(command, answer).with_context(|| format!("{command:?}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Bytes that do not pack, from a small generator.
-fn noise(seed: u64, size: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut bytes = Vec::with_capacity(size);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
-}
-
-/// Every type, in each encoding that Redis 7 writes, with and without expiry, in two databases.
-fn every_kind() -> Vec<Command> {
-    let set = |key: &[u8], value: &[u8]| Command::new("SET").arg(key).arg(value);
-    let many = |name: &'static str, key: &str, count: usize, item: &dyn Fn(usize) -> Vec<Vec<u8>>| {
-        Command::new(name).arg(key).args((0..count).flat_map(item))
-    };
-    let text = |index: usize| format!("member number {index}").into_bytes();
-    let mut all = vec![
-        Command::new("FUNCTION LOAD").arg("#!lua name=lib\nredis.register_function('f', function() return 1 end)"),
-        set(b"empty", b""),
-        set(b"byte", b"-5"),
-        set(b"short", b"1234"),
-        set(b"word", b"-123456789"),
-        set(b"wide", b"12345678901234"),
-        set(b"packs", &[b'a'; 5000]),
-        set(b"noise", &noise(1, 3_000_000)),
-        set(b"\x00binary\r\n\xff", b"\x00\xff\r\n"),
-        many("RPUSH", "list small", 5, &|index| vec![index.to_string().into_bytes()]),
-        many("RPUSH", "list mixed", 300, &|index| {
-            vec![text(index), (index * index * 1_000_003).to_string().into_bytes(), noise(index as u64, index)]
-        }),
-        Command::new("DEBUG QUICKLIST-PACKED-THRESHOLD").arg("200b"),
-        many("RPUSH", "list plain", 5, &|index| vec![noise(index as u64, 100 + 100 * index)]),
-        many("SADD", "set of numbers 16", 100, &|index| vec![index.to_string().into_bytes()]),
-        many("SADD", "set of numbers 64", 100, &|index| vec![(index as i64 * -5_000_000_000).to_string().into_bytes()]),
-        many("SADD", "set", 1000, &|index| vec![text(index)]),
-        many("ZADD", "zset small", 9, &|index| vec![(index as f64 / 3.0).to_string().into_bytes(), text(index)]),
-        Command::new("ZADD").arg("zset small").args(["+inf", "top", "-inf", "bottom"]),
-        many("ZADD", "zset", 2000, &|index| vec![(index as f64 / 7.0 - 50.0).to_string().into_bytes(), text(index)]),
-        Command::new("ZADD").arg("zset").args(["+inf", "top", "-inf", "bottom", "1e-300", "tiny", "0.1", "tenth"]),
-        many("HSET", "hash small", 9, &|index| vec![text(index), noise(9, index)]),
-        many("HSET", "hash", 1000, &|index| vec![text(index), noise(9, index)]),
-        Command::new("XADD").arg("stream").args(["5-5", "a", "1", "b", "2"]),
-        Command::new("XADD").arg("stream").args(["5-9", "a", "-70000", "b", "text"]),
-        Command::new("XADD").arg("stream").args(["6-1", "other", "field"]),
-        Command::new("XADD").arg("stream").args(["7-0", "a", "gone", "b", "soon"]),
-        Command::new("XADD").arg("stream").args(["8-0", "a", "x", "b", "y"]),
-        Command::new("XGROUP CREATE").arg("stream").args(["readers", "0"]),
-        Command::new("XGROUP CREATE").arg("stream").args(["idle", "$"]),
-        Command::new("XGROUP CREATECONSUMER").arg("stream").args(["readers", "nobody"]),
-        Command::new("XREADGROUP GROUP").args(["readers", "ann", "COUNT", "3", "STREAMS", "stream", ">"]),
-        Command::new("XREADGROUP GROUP").args(["readers", "bob", "COUNT", "1", "STREAMS", "stream", ">"]),
-        Command::new("XACK").arg("stream").args(["readers", "5-9", "7-0"]),
-        Command::new("XDEL").arg("stream").arg("7-0"),
-        Command::new("XGROUP CREATE").arg("stream empty").args(["g", "$", "MKSTREAM"]),
-        Command::new("PFADD").arg("loglog").args(["a", "b", "c"]),
-        Command::new("GEOADD").arg("geo").args(["13.361389", "38.115556", "Palermo"]),
-        Command::new("SETBIT").arg("bits").args(["1000", "1"]),
-        set(b"fleeting", b"x"),
-        Command::new("PEXPIREAT").arg("fleeting").number(4_102_444_800_123_i64),
-        Command::new("PEXPIREAT").arg("hash").number(4_102_444_800_456_i64),
-    ];
-    all.extend((0..3000).map(|index| {
-        Command::new("XADD").arg("stream long").args([
-            format!("{}-1", index / 3 + 1).replace("-1", &format!("-{}", index % 3 + 1)),
-            "f".to_owned(),
-            index.to_string(),
-            "g".to_owned(),
-            "h".repeat(index % 50),
-        ])
-    }));
-    all.push(Command::new("XTRIM").arg("stream long").args(["MAXLEN", "2500"]));
-    all.extend([Command::new("SELECT").arg("3"), set(b"byte", b"in three"), set(b"other", b"x")]);
-    all
 }
 
 /// A snapshot of a server, as a file.

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::address::Address;
 use crate::connection::{Connection, Dialer};
+use crate::info::Info;
 use crate::resp::Command;
 use crate::topology::{Node, NodeId, Picture, Unheard, View};
 
@@ -152,18 +153,54 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until these replicas have all that their masters have had when this began.
+    pub async fn in_sync(&mut self, replicas: &[NodeId], within: Duration) -> Result<(), AdminError> {
+        let end = Instant::now() + within;
+        self.in_step(replicas, within).await?;
+        let mut wanted = Vec::with_capacity(replicas.len());
+        for id in replicas {
+            let Some(master) = self.node(id)?.master.clone() else { continue };
+            wanted.push((id, self.link(&master)?.info().await?.number("master_repl_offset").unwrap_or(i64::MAX)));
+        }
+        for (id, offset) in wanted {
+            loop {
+                let info = self.link(id)?.info().await?;
+                let up = info.text("master_link_status") == Some("up");
+                if up && info.number("slave_repl_offset").is_some_and(|at| at >= offset) {
+                    break;
+                }
+                if Instant::now() >= end {
+                    return Err(AdminError::NotInStep { replica: self.node(id)?.address.clone(), after: within });
+                }
+                sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// What every node that answered says about itself.
+    pub(crate) async fn infos(&mut self) -> Result<Vec<(Node, Info)>, AdminError> {
+        let nodes: Vec<Node> = self.picture.nodes().cloned().collect();
+        let mut infos = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let info = self.link(&node.id)?.info().await?;
+            infos.push((node, info));
+        }
+        Ok(infos)
+    }
+
     /// The connection to a node.
     pub(super) fn link(&mut self, id: &NodeId) -> Result<&mut Connection, AdminError> {
         self.links.get_mut(id).ok_or_else(|| AdminError::NoNode(id.clone()))
     }
 
     /// A node as it describes itself.
-    pub(super) fn node(&self, id: &NodeId) -> Result<&Node, AdminError> {
+    pub(crate) fn node(&self, id: &NodeId) -> Result<&Node, AdminError> {
         self.picture.node(id).ok_or_else(|| AdminError::NoNode(id.clone()))
     }
 
     /// The way connections are made.
-    pub(super) fn dialer(&self) -> &Dialer {
+    pub(crate) fn dialer(&self) -> &Dialer {
         &self.dialer
     }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::resp::Command;
-use crate::topology::NodeId;
+use crate::topology::{NodeId, Picture};
 
 use super::cluster::Cluster;
 use super::error::AdminError;
@@ -29,15 +31,47 @@ impl Cluster {
             Force::Force => command.arg("FORCE"),
             Force::Takeover => command.arg("TAKEOVER"),
         };
+        if force == Force::No {
+            return self.promote_gently(replica, &command, within).await;
+        }
         self.link(replica)?.ok(&command).await?;
-        let promoted = |picture: &crate::topology::Picture| {
-            picture.node(replica).is_some_and(|node| node.flags.master)
-                && picture
-                    .views
-                    .values()
-                    .all(|view| view.nodes.get(replica).is_some_and(|node| node.flags.master && !node.slots.is_empty()))
-        };
         // With a dead master there is no picture without a problem; that the living agree is what can be had.
-        if force == Force::No { self.settle(within, promoted).await } else { self.agreed(within, promoted).await }
+        self.agreed(within, |picture| promoted(picture, replica)).await
     }
+
+    /// The servers give a hand-over up when the replica does not get all in five seconds; then it is asked for again.
+    async fn promote_gently(
+        &mut self,
+        replica: &NodeId,
+        command: &Command,
+        within: Duration,
+    ) -> Result<(), AdminError> {
+        let end = Instant::now() + within;
+        loop {
+            if self.node(replica)?.flags.master {
+                return self.settle(end.duration_since(Instant::now()), |picture| promoted(picture, replica)).await;
+            }
+            self.link(replica)?.ok(command).await?;
+            let left = end.duration_since(Instant::now());
+            match self.settle(left.min(ASK_AGAIN_AFTER), |picture| promoted(picture, replica)).await {
+                Err(AdminError::NotSettled { .. }) if left > ASK_AGAIN_AFTER => {}
+                Err(AdminError::NotSettled { problems, .. }) => {
+                    return Err(AdminError::NotSettled { after: within, problems });
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// How long a hand-over may take; the servers themselves give it up after five seconds. Source: `CLUSTER_MF_TIMEOUT`.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(6);
+
+/// Whether all agree that a node is the master of its slots.
+fn promoted(picture: &Picture, replica: &NodeId) -> bool {
+    picture.node(replica).is_some_and(|node| node.flags.master)
+        && picture
+            .views
+            .values()
+            .all(|view| view.nodes.get(replica).is_some_and(|node| node.flags.master && !node.slots.is_empty()))
 }

@@ -61,12 +61,7 @@ pub struct NodeStatus {
 impl Cluster {
     /// Asks every node how it is.
     pub async fn status(&mut self) -> Result<Status, AdminError> {
-        let nodes: Vec<Node> = self.picture().nodes().cloned().collect();
-        let mut infos: Vec<(Node, Info)> = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            let info = self.link(&node.id)?.info().await?;
-            infos.push((node, info));
-        }
+        let infos = self.infos().await?;
         let status = |node: &Node, info: &Info| NodeStatus {
             id: node.id.clone(),
             address: node.address.clone(),

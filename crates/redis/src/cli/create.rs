@@ -32,7 +32,7 @@ struct Outcome<'a> {
 
 pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     let plan = plan::create(&args.servers, args.replicas)?;
-    let dialer = args.access.dialer();
+    let dialer = args.access.dialer(false)?;
     admin::examine(&dialer, &args.servers).await?;
     let text = shown(&plan);
     if args.consent.dry_run {

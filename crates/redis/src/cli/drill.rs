@@ -71,7 +71,7 @@ struct Outcome {
 pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     let mut cluster = args.access.open(&args.cluster).await?;
     must_be_whole(&cluster)?;
-    let dialer = args.access.dialer_for(&args.cluster);
+    let dialer = args.access.dialer_for(&args.cluster)?;
     let targets = targets(&args, &cluster)?;
     let faults: Vec<String> = args.fault.iter().map(|fault| format!("{fault:?}").to_lowercase()).collect();
     for target in &targets {

@@ -1,9 +1,16 @@
 //! How a command ends.
 
+use std::path::PathBuf;
+
 use crate::admin::AdminError;
+use crate::backup::BackupError;
 use crate::connection;
+use crate::disk::DiskError;
 use crate::drill::{DrillError, HandsError};
+use crate::migrate::MigrateError;
 use crate::plan::{CreateError, MovesError};
+use crate::proxy::{RemoteError, StartError};
+use crate::upgrade::UpgradeError;
 
 /// How a command ends, when it says so itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +48,18 @@ pub enum Failure {
     /// A drill broke off.
     #[error(transparent)]
     Drill(#[from] DrillError),
+    /// An upgrade did not begin, or stopped.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
+    /// A backup or a restore did not come to its end.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// A file or folder that cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A migration stopped.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     /// No cluster can be made of these servers.
     #[error(transparent)]
     Create(#[from] CreateError),
@@ -62,6 +81,20 @@ pub enum Failure {
         why: String,
         /// What to do instead.
         hint: String,
+    },
+    /// A proxy that cannot start.
+    #[error(transparent)]
+    Proxy(#[from] StartError),
+    /// A proxy that does not do what it is told.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// A file that cannot be read.
+    #[error("cannot read {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// Nobody said yes.
     #[error("not confirmed; nothing was changed")]
@@ -87,12 +120,28 @@ impl Failure {
             ) => Exit::TimedOut,
             Self::Admin(AdminError::Unfit(_)) | Self::Refused { .. } | Self::NotConfirmed => Exit::Refused,
             Self::Drill(DrillError::NotWhole(_) | DrillError::Hands(HandsError::Missing { .. })) => Exit::Refused,
+            Self::Upgrade(UpgradeError::NotWhole(_) | UpgradeError::NoReplica(_) | UpgradeError::State { .. }) => {
+                Exit::Refused
+            }
+            Self::Upgrade(UpgradeError::Admin(AdminError::Server(error))) if error.unreachable() => Exit::Unreachable,
+            Self::Upgrade(UpgradeError::Admin(AdminError::Unreachable(_))) => Exit::Unreachable,
+            Self::Backup(BackupError::Refused { .. }) => Exit::Refused,
+            Self::Backup(BackupError::Server(error)) if error.unreachable() => Exit::Unreachable,
+            Self::Backup(BackupError::Carry(MigrateError::Patience { .. })) => Exit::TimedOut,
+            Self::Migrate(MigrateError::Refused { .. }) => Exit::Refused,
+            Self::Migrate(MigrateError::Patience { .. }) => Exit::TimedOut,
+            Self::Migrate(MigrateError::Server(error)) if error.unreachable() => Exit::Unreachable,
             Self::Create(_) => Exit::Usage,
             Self::Moves(MovesError::NotMaster(_)) | Self::Node { .. } | Self::Admin(AdminError::NoNode(_)) => {
                 Exit::NotFound
             }
             Self::Moves(_) => Exit::Refused,
-            Self::Admin(_) | Self::Drill(_) | Self::Output(_) | Self::Json(_) => Exit::Failed,
+            Self::Proxy(StartError::Open(_)) | Self::Remote(RemoteError::Refused(_)) => Exit::Refused,
+            Self::Proxy(StartError::Backend(_)) | Self::Remote(RemoteError::Unreachable { .. }) => Exit::Unreachable,
+            Self::Proxy(_) | Self::Remote(_) | Self::File { .. } | Self::Disk(_) | Self::Backup(_) => Exit::Failed,
+            Self::Admin(_) | Self::Drill(_) | Self::Upgrade(_) | Self::Migrate(_) | Self::Output(_) | Self::Json(_) => {
+                Exit::Failed
+            }
         }
     }
 
@@ -119,13 +168,44 @@ impl Failure {
             }
             Self::Drill(DrillError::NotWhole(_)) => "see `check`, then run `fix`".to_owned(),
             Self::Drill(_) => "the node may still be broken: look with `check`, and start or resume it".to_owned(),
+            Self::Backup(BackupError::Server(error)) if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
+                "give --user and the password in REGROW_REDIS_PASSWORD".to_owned()
+            }
+            Self::Backup(error) => return error.hint(),
+            Self::Upgrade(UpgradeError::NotWhole(_)) => "see `check`, then run `fix`".to_owned(),
+            Self::Upgrade(UpgradeError::NoReplica(_)) => {
+                "give it a replica with `add-node --replica-of`, or allow it with --allow-downtime".to_owned()
+            }
+            Self::Upgrade(UpgradeError::State { hint, .. }) => (*hint).to_owned(),
+            Self::Upgrade(UpgradeError::Stopped { source, .. }) => source.hint().to_owned(),
+            Self::Proxy(StartError::Open(_)) => {
+                "give --client-password-file or REGROW_PROXY_PASSWORD, or listen on 127.0.0.1".to_owned()
+            }
+            Self::Proxy(StartError::Backend(_)) => {
+                "is the backend running, is the URL right, and is REGROW_REDIS_PASSWORD its password?".to_owned()
+            }
+            Self::Remote(RemoteError::Unreachable { .. }) => {
+                "is the proxy running with --admin and this path, as this user?".to_owned()
+            }
+            Self::Remote(RemoteError::Refused(_)) => {
+                "commands go to the backend that they went to before; see its /status".to_owned()
+            }
             Self::Node { fits, .. } if !fits.is_empty() => {
                 format!("write more of the name: {}", fits.join(", "))
             }
             Self::Node { .. } => {
                 "`status` lists the nodes; write an address, or at least four digits of a name".to_owned()
             }
-            Self::Refused { hint, .. } => hint.clone(),
+            Self::Refused { hint, .. } | Self::Migrate(MigrateError::Refused { hint, .. }) => hint.clone(),
+            Self::Migrate(MigrateError::Server(error)) if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
+                "write the password into the URL, or give it in REGROW_REDIS_PASSWORD".to_owned()
+            }
+            Self::Migrate(MigrateError::SwitchUnknown(_)) => {
+                "see that the proxy runs with the same --admin socket, then run the same command again: it goes on from there".to_owned()
+            }
+            Self::Migrate(MigrateError::Snapshot(_)) => {
+                "look at the source's log, then run the same command again".to_owned()
+            }
             Self::NotConfirmed => "answer yes, or give --yes".to_owned(),
             _ => return None,
         })

@@ -5,6 +5,7 @@
 
 mod access;
 mod add_node;
+mod backup;
 mod check;
 mod create;
 mod drill;
@@ -12,12 +13,22 @@ mod failover;
 mod failure;
 mod fix;
 mod io;
+mod migrate;
+mod migrate_back;
+mod migrate_request;
+mod migrate_show;
+mod monitor;
 mod moves;
+mod proxy;
 mod rebalance;
 mod remove_node;
 mod reshard;
+mod restore;
 mod status;
+mod switch;
 mod table;
+mod tls;
+mod upgrade;
 
 pub use failure::{Exit, Failure};
 pub use io::Io;
@@ -43,8 +54,22 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Make a replica the master
     Failover(failover::Args),
+    /// Restart the nodes one by one with another version or setting, replicas first, while clients go on
+    Upgrade(upgrade::Args),
     /// Break a node on purpose, under load, and measure what clients feel
     Drill(drill::Args),
+    /// Move a data set to another server or cluster while it is written to
+    Migrate(migrate::Args),
+    /// Keep the data of a server or cluster in files, while it is written to
+    Backup(backup::Args),
+    /// Bring a backup to a server or cluster
+    Restore(restore::Args),
+    /// Be one address for clients that know nothing of clusters
+    Proxy(proxy::Args),
+    /// Give metrics and health of a cluster, for Prometheus and for checks
+    Monitor(monitor::Args),
+    /// Let a proxy's commands go to another backend, without one of them failing
+    Switch(switch::Args),
 }
 
 /// Runs a command to its end. A closed pipe is success.
@@ -59,7 +84,14 @@ pub async fn run(command: Command, io: &mut Io) -> Result<Exit, Failure> {
         Command::Reshard(args) => reshard::run(args, io).await,
         Command::Rebalance(args) => rebalance::run(args, io).await,
         Command::Failover(args) => failover::run(args, io).await,
+        Command::Upgrade(args) => upgrade::run(args, io).await,
         Command::Drill(args) => drill::run(args, io).await,
+        Command::Migrate(args) => migrate::run(args, io).await,
+        Command::Backup(args) => backup::run(args, io).await,
+        Command::Restore(args) => restore::run(args, io).await,
+        Command::Proxy(args) => proxy::run(args, io).await,
+        Command::Monitor(args) => monitor::run(args, io).await,
+        Command::Switch(args) => switch::run(args, io).await,
     };
     match done {
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Done),

@@ -63,7 +63,8 @@ const KINDS: [Kind; 20] = [
 ];
 
 impl Kind {
-    pub(super) fn of(byte: u8) -> Option<Self> {
+    /// The kind of a number; `None`: there is none, or not one that is understood.
+    pub fn of(byte: u8) -> Option<Self> {
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
 
@@ -196,13 +197,11 @@ pub(super) fn read<R: Read>(
             match kind {
                 Zset => (0..input.length(what)?).try_for_each(|_| {
                     let member = input.string(what)?;
-                    let score = input.text_double()?;
-                    batch.one((member, score))
+                    batch.one((member, score(input.text_double()?)?))
                 })?,
                 Zset2 => (0..input.length(what)?).try_for_each(|_| {
                     let member = input.string(what)?;
-                    let score = f64::from_le_bytes(input.bytes(what)?);
-                    batch.one((member, score))
+                    batch.one((member, score(f64::from_le_bytes(input.bytes(what)?))?))
                 })?,
                 ZsetZiplist => batch.all(scores(ziplist::elements(&input.string(what)?)?)?)?,
                 _ => batch.all(scores(texts(&input.string(what)?)?)?)?,
@@ -267,10 +266,14 @@ fn pairs(list: Vec<Bytes>) -> Result<Vec<(Bytes, Bytes)>, Fault> {
 }
 
 fn scores(list: Vec<Bytes>) -> Result<Vec<(Bytes, f64)>, Fault> {
-    let score = |text: &Bytes| {
-        std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Fault::Corrupt("a score"))
-    };
-    pairs(list)?.into_iter().map(|(member, text)| Ok((member, score(&text)?))).collect()
+    let read =
+        |text: &Bytes| score(std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(f64::NAN));
+    pairs(list)?.into_iter().map(|(member, text)| Ok((member, read(&text)?))).collect()
+}
+
+/// No sorted set has a score that is no number.
+fn score(score: f64) -> Result<f64, Fault> {
+    if score.is_nan() { Err(Fault::Corrupt("a score")) } else { Ok(score) }
 }
 
 /// Bytes of an element, for batching.
@@ -356,6 +359,18 @@ mod tests {
             1 => Just(vec![0; 16]),
         ];
         prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    #[test]
+    fn a_score_is_a_number() {
+        let read =
+            |kind, bytes: &[u8]| pieces_of(kind, bytes, &mut |_| Ok(())).map_err(|error| error.fault.to_string());
+        let corrupt = Err("it is corrupt: a score".to_owned());
+        assert_eq!(read(Zset, b"\x01\x01m\x032.5"), Ok(()));
+        assert_eq!(read(Zset, b"\x01\x01m\xfd"), corrupt);
+        assert_eq!(read(Zset2, &[&b"\x01\x01m"[..], &f64::NAN.to_le_bytes()].concat()), corrupt);
+        let packed = listpack::tests::pack(&[b"\x81m", b"\x83nan"]);
+        assert_eq!(read(ZsetListpack, &[&[packed.len() as u8][..], &packed].concat()), corrupt);
     }
 
     proptest! {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::address::Address;
 use crate::connection::{self, Dialer};
 use crate::resp::Command;
+use crate::tls::Stream;
 
 use super::entries::{Entries, Entry, StreamError};
 use super::pipe::PipeWriter;
@@ -87,7 +87,7 @@ pub enum Begin {
 #[derive(Debug)]
 pub struct Feed {
     address: Address,
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     history: String,
     entries: Entries,
@@ -126,7 +126,25 @@ pub async fn attach(
         Some(position) => ask.arg(&position.history).number(position.offset + 1),
         None => ask.arg("?").arg("-1"),
     };
-    let answer = link.text(&ask).await?;
+    let (stream, input) = link.into_parts();
+    let mut feed = Feed {
+        address: address.clone(),
+        stream,
+        input,
+        history: String::new(),
+        entries: Entries::new(0, 0),
+        heard_at: Instant::now(),
+        ack_at: Instant::now(),
+        output: BytesMut::new(),
+    };
+    ask.encode(&mut feed.output);
+    while !feed.output.is_empty() {
+        feed.stream.write_buf(&mut feed.output).await.map_err(|source| feed.lost(source))?;
+    }
+    feed.stream.flush().await.map_err(|source| feed.lost(source))?;
+    // The answer waits until the snapshot is begun, which a master may put off, with empty lines meanwhile.
+    let answer = feed.line().await?;
+    let answer = answer.strip_prefix('+').unwrap_or(&answer);
     let bad = || ReplicationError::Answer { address: address.clone(), answer: answer.chars().take(100).collect() };
     let mut words = answer.split(' ');
     let (begin, history, entries) = match (words.next(), words.next(), words.next(), from) {
@@ -139,21 +157,10 @@ pub async fn attach(
         }
         _ => return Err(bad()),
     };
-    let history = history.to_owned();
-    let (stream, input) = link.into_parts();
-    Ok((
-        begin,
-        Feed {
-            address: address.clone(),
-            stream,
-            input,
-            history,
-            entries,
-            heard_at: Instant::now(),
-            ack_at: Instant::now(),
-            output: BytesMut::new(),
-        },
-    ))
+    feed.history = history.to_owned();
+    feed.entries = entries;
+    feed.ack_at = Instant::now();
+    Ok((begin, feed))
 }
 
 impl Feed {
@@ -165,7 +172,7 @@ impl Feed {
     /// Hands the snapshot on, byte by byte as it comes. The bytes of it. The reader at the other end of the pipe says
     /// whether they are good.
     pub async fn snapshot(&mut self, to: &PipeWriter) -> Result<u64, ReplicationError> {
-        let head = self.snapshot_head().await?;
+        let head = self.line().await?;
         let bad =
             || ReplicationError::Answer { address: self.address.clone(), answer: head.chars().take(100).collect() };
         match head.strip_prefix("$EOF:") {
@@ -178,8 +185,8 @@ impl Feed {
         }
     }
 
-    /// The line before the snapshot. While the master prepares it, empty lines say that it lives.
-    async fn snapshot_head(&mut self) -> Result<String, ReplicationError> {
+    /// A line before the snapshot. While the master prepares it, empty lines say that it lives.
+    async fn line(&mut self) -> Result<String, ReplicationError> {
         loop {
             while self.input.first() == Some(&b'\n') {
                 self.input.advance(1);
@@ -272,6 +279,7 @@ impl Feed {
         while !self.output.is_empty() {
             self.stream.write_buf(&mut self.output).await.map_err(|source| self.lost(source))?;
         }
+        self.stream.flush().await.map_err(|source| self.lost(source))?;
         self.ack_at = Instant::now() + ACK_EVERY;
         Ok(())
     }

@@ -26,8 +26,9 @@ impl Default for Limits {
 /// Bytes of one line without its end. Errors of scripts are the longest that Redis sends.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// Room set aside before elements have come, so that a length alone costs nothing.
+/// Elements and bytes that room is set aside for before they have come: a length alone costs no more.
 const ELEMENTS_EAGER_MAX: usize = 256;
+const BYTES_EAGER_MAX: usize = 1 << 20;
 
 /// A peer that does not speak the protocol, or more of it than [`Limits`] allow. The connection is of no more use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -168,7 +169,7 @@ impl Decoder {
         }
         let whole = 1 + end + 2 + length + 2;
         if buffer.len() < whole {
-            buffer.reserve(whole - buffer.len());
+            buffer.reserve((whole - buffer.len()).min(BYTES_EAGER_MAX));
             return Ok(Step::Incomplete);
         }
         take_line(buffer, end);

@@ -5,6 +5,12 @@
 #![allow(dead_code)]
 
 pub(crate) mod client;
+pub(crate) mod content;
+pub(crate) mod data;
+pub(crate) mod digest;
+pub(crate) mod migrator;
+pub(crate) mod relay;
+pub(crate) mod writers;
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -15,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use regrow_redis::address::Address;
+use regrow_redis::connection::{Connection, Dialer};
+use regrow_redis::resp;
 use tempfile::TempDir;
 
 /// Says that a test is skipped, by its name, and returns from it, when there is no server to test with.
@@ -83,7 +91,16 @@ impl Server {
     pub(crate) fn node(host: &str) -> Result<Self> {
         Self::start(
             host,
-            &["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0"],
+            &[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-replica-validity-factor",
+                "0",
+                "--enable-debug-command",
+                "yes",
+            ],
         )
     }
 
@@ -223,6 +240,16 @@ pub(crate) fn whole(address: &Address) -> Result<()> {
     Ok(())
 }
 
+/// A certificate authority and a certificate for 127.0.0.1, by `openssl`. False: there is no `openssl`.
+pub(crate) fn certificates(folder: &std::path::Path) -> Result<bool> {
+    let script = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem \
+        && openssl req -newkey rsa:2048 -nodes -subj /CN=node -keyout key.pem -out node.csr \
+        && printf 'subjectAltName=IP:127.0.0.1' > names \
+        && openssl x509 -req -days 2 -in node.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out cert.pem";
+    let output = Command::new("sh").args(["-c", script]).current_dir(folder).output()?;
+    Ok(output.status.success())
+}
+
 /// How long a test waits for what must come, so that it fails instead of hanging.
 pub(crate) struct Patience {
     what: &'static str,
@@ -230,14 +257,29 @@ pub(crate) struct Patience {
 }
 
 impl Patience {
-    /// A minute, which is far more than anything here takes.
+    /// A minute, or an hour in full size, which is far more than anything here takes.
     pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, end: Instant::now() + Duration::from_secs(60) }
+        Self { what, end: Instant::now() + Duration::from_secs(migrator::size(60, 3600)) }
     }
 
     /// An error when it is over.
     pub(crate) fn or_fail(&self) -> Result<()> {
-        anyhow::ensure!(Instant::now() < self.end, "not within a minute: {}", self.what);
+        anyhow::ensure!(Instant::now() < self.end, "it does not come: {}", self.what);
         Ok(())
     }
+}
+
+/// A connection to a server.
+pub(crate) async fn open(server: &Server) -> Result<Connection> {
+    Ok(Dialer::default().connect(&server.address).await?)
+}
+
+/// Sends commands, none of which may be refused.
+pub(crate) async fn send(link: &mut Connection, commands: &[resp::Command]) -> Result<()> {
+    for chunk in commands.chunks(1000) {
+        for (command, answer) in chunk.iter().zip(link.pipeline(chunk).await?) {
+            link.accept(command, answer).with_context(|| format!("{command:?}"))?;
+        }
+    }
+    Ok(())
 }
