@@ -256,6 +256,8 @@ impl Dealer {
         let mut remembered = Instant::now();
         let mut keys = 0;
         loop {
+            // The same record must have the same place when the one before it is not wanted any more.
+            reader.pass_over()?;
             let place = Loaded { bytes: reader.offset(), keys };
             if remembered.elapsed() >= REMEMBER_EVERY && place.bytes > from.bytes {
                 remembered = Instant::now();

@@ -44,7 +44,8 @@ pub struct Key {
 pub enum Value {
     /// As the server wrote it, for [`super::dump`] or [`super::pieces_of`].
     Whole(Bytes),
-    /// Longer than is kept whole: call [`Reader::pieces`] before the next record; without that, it is passed over.
+    /// Longer than is kept whole: call [`Reader::pieces`] or [`Reader::pass_over`] before the next record; without that, it is
+    /// passed over.
     Long,
 }
 
@@ -93,21 +94,24 @@ impl<R: Read> Reader<R> {
         self.version
     }
 
-    /// Bytes read so far.
+    /// Bytes read so far. After a [`Value::Long`] that was neither taken apart nor passed over: somewhere within it.
     pub fn offset(&self) -> u64 {
         self.input.offset()
     }
 
     /// The next record. `None`: the snapshot is at its end, and its checksum is right.
     pub fn next_record(&mut self) -> Result<Option<Record>, RdbError> {
-        if self.long.is_some() {
-            self.pieces(&mut |_| Ok(()))?;
-        }
+        self.pass_over()?;
         self.key = None;
         if self.ended {
             return Ok(None);
         }
         self.record().map_err(|fault| self.error(fault))
+    }
+
+    /// Passes over the long value that [`Value::Long`] announced, if it was not taken apart.
+    pub fn pass_over(&mut self) -> Result<(), RdbError> {
+        self.pieces(&mut |_| Ok(()))
     }
 
     /// Takes the long value apart that [`Value::Long`] announced. `on` gives [`Fault::Stopped`] to give up.
