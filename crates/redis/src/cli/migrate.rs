@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::migrate::MigrateError;
 use crate::migrate::audit::{Audit, Master, Weight, audit, old_enough};
@@ -22,6 +22,9 @@ use super::io::Io;
 use super::migrate_back;
 use super::migrate_request::{self as request, Answer, Request};
 use super::migrate_show::{Line, audit_shown, special_shown, verdict_shown};
+
+/// Between two tries to reach a server.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Arguments of `migrate`.
 #[derive(Debug, clap::Args)]
@@ -147,7 +150,9 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         patience: Duration::from_secs(args.patience),
         ..Options::default()
     };
-    let sides = Sides::open(&from, &to, &dialer).await?;
+    let again = resumed.is_some() && !args.compare && !args.consent.dry_run;
+    let wait = if again { options.patience } else { Duration::ZERO };
+    let sides = patiently(wait, io, async || Sides::open(&from, &to, &dialer).await).await?;
     if args.compare {
         return only_compare(&args, sides, options, io).await;
     }
@@ -171,10 +176,33 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
     forward(&args, sides, options, resumed.is_some(), io).await
 }
 
+/// A migration that was begun outlasts a server that is away, also when it is started meanwhile.
+async fn patiently<T>(
+    patience: Duration,
+    io: &mut Io,
+    attempt: impl AsyncFn() -> Result<T, MigrateError>,
+) -> Result<T, MigrateError> {
+    let (since, mut told) = (Instant::now(), false);
+    loop {
+        match attempt().await {
+            Err(MigrateError::Server(error)) if error.retryable() && since.elapsed() < patience => {
+                if !told {
+                    io.say(&format!("waiting: {}", crate::admin::chain(&error)));
+                    told = true;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// From the source to the target.
 async fn forward(args: &Args, sides: Sides, options: Options, resumed: bool, io: &mut Io) -> Result<Exit, Failure> {
     let (from, to) = (sides.from.clone(), sides.to.clone());
-    let found = audit(&sides.source, &sides.target, &options, resumed).await.map_err(MigrateError::from)?;
+    let wait = if resumed && !args.consent.dry_run { options.patience } else { Duration::ZERO };
+    let look = async || Ok(audit(&sides.source, &sides.target, &options, resumed).await?);
+    let found = patiently(wait, io, look).await?;
     let keys = found.source.iter().map(keys_of).sum();
     if args.consent.dry_run {
         let outcome = Outcome { done: false, audit: &found, keys, status: None, verdict: None, cut_over: None };

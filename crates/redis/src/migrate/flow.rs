@@ -26,6 +26,7 @@ use super::live::{Applier, lanes_of, mark_name, mark_value};
 use super::load::{Loaded, load};
 use super::options::{Shared, now_ms};
 use super::place::Side;
+use super::sign::Signer;
 use super::snapshot::take;
 use super::spool::{Frame, Spool, SpoolWriter, Spooled};
 use super::sweep::sweep;
@@ -150,6 +151,7 @@ impl Flow {
             loaded: 0,
             loaded_keys: 0,
             dirty: journal.dirty,
+            signed: journal.signed,
             ..FeedJournal::default()
         };
         journal.save(&self.folder)?;
@@ -173,30 +175,34 @@ impl Flow {
     }
 
     async fn load(&self, journal: &mut FeedJournal) -> Result<(), MigrateError> {
-        let from = Loaded { bytes: journal.loaded, keys: journal.loaded_keys };
-        self.shared.board.feed(self.index, |feed| {
-            (feed.stage, feed.snapshot_keys, feed.loaded_keys) = (Stage::Loading, journal.keys, from.keys);
-        });
-        let (path, generation, folder) = (self.snapshot(), journal.generation, self.folder.clone());
-        let mut remember = |loaded: Loaded| {
-            (journal.loaded, journal.loaded_keys) = (loaded.bytes, loaded.keys);
-            journal.save(&folder)
-        };
-        load(&self.shared, self.index, path.clone(), generation, from, &mut remember).await?;
-        let who = Arc::new(self.shared.to_target(&format!("begin{}", self.index)));
-        let mut carrier = self.shared.carrier(&who);
-        if journal.dirty {
-            self.shared.board.feed(self.index, |feed| feed.stage = Stage::Sweeping);
-            sweep(&self.shared, &mut carrier, &self.slots, Some(&path), None).await?;
+        let (path, generation) = (self.snapshot(), journal.generation);
+        let mut signer = Signer::new(&self.shared, self.index, journal.signed);
+        loop {
+            let from = Loaded { bytes: journal.loaded, keys: journal.loaded_keys };
+            self.shared.board.feed(self.index, |feed| {
+                (feed.stage, feed.snapshot_keys, feed.loaded_keys) = (Stage::Loading, journal.keys, from.keys);
+            });
+            let mut remember = |loaded: Loaded, signed| {
+                (journal.loaded, journal.loaded_keys, journal.signed) = (loaded.bytes, loaded.keys, signed);
+                journal.save(&self.folder)
+            };
+            load(&self.shared, self.index, path.clone(), generation, from, &mut signer, &mut remember).await?;
+            if journal.dirty {
+                self.shared.board.feed(self.index, |feed| feed.stage = Stage::Sweeping);
+                sweep(&self.shared, &mut signer.carrier, &self.slots, Some(&path), None).await?;
+            }
+            let name = mark_name(self.index);
+            let mark = |lane| {
+                let key = self.shared.lanes.key(lane, &name);
+                let set = Command::new("SET").arg(key).arg(mark_value(generation, journal.base));
+                Job::plain(lane, vec![set])
+            };
+            signer.carrier.carry(lanes_of(&self.shared, &self.slots).into_iter().map(mark).collect()).await?;
+            if signer.last(SYNC_EVERY).await? {
+                break;
+            }
         }
-        let name = mark_name(self.index);
-        let mark = |lane| {
-            let key = self.shared.lanes.key(lane, &name);
-            let set = Command::new("SET").arg(key).arg(mark_value(generation, journal.base));
-            Job::plain(lane, vec![set])
-        };
-        carrier.carry(lanes_of(&self.shared, &self.slots).into_iter().map(mark).collect()).await?;
-        carrier.confirm(SYNC_EVERY).await?;
+        journal.signed = signer.number();
         (journal.stage, journal.dirty) = (FeedStage::Live, false);
         journal.save(&self.folder)
     }

@@ -74,6 +74,9 @@ pub struct FeedJournal {
     pub loaded_keys: u64,
     /// Position up to which all is on the target.
     pub base: u64,
+    /// Number of the sign that every master of the target got when all of [`Self::loaded`] or [`Self::base`] was there; 0: none.
+    #[serde(default)]
+    pub signed: u64,
     /// Whether the target has keys of an older snapshot, which may be gone.
     pub dirty: bool,
     /// Keys that the target may not have as they should be, to be copied anew: database of the source, name in hexadecimal.
@@ -94,6 +97,7 @@ impl Default for FeedJournal {
             loaded: 0,
             loaded_keys: 0,
             base: 0,
+            signed: 0,
             dirty: false,
             anew: BTreeSet::new(),
             rewound: false,

@@ -24,6 +24,7 @@ use super::error::MigrateError;
 use super::hold::hold;
 use super::lane::{Lane, own};
 use super::options::{Shared, now_ms};
+use super::sign::Signer;
 use super::snapshot;
 
 /// Batches and pieces on their way to one task.
@@ -70,18 +71,21 @@ struct Report {
     pass: Option<(Loaded, bool, u64)>,
 }
 
-/// Brings a snapshot to the target, from a place on. `remember` is told how far it is.
+/// Brings a snapshot to the target, from a place on. `remember` is told how far it is, and the number of the sign that says so.
 pub(super) async fn load(
     shared: &Shared,
     index: usize,
     path: PathBuf,
     generation: u64,
     mut from: Loaded,
-    remember: &mut (dyn FnMut(Loaded) -> Result<(), MigrateError> + Send),
+    signer: &mut Signer,
+    remember: &mut (dyn FnMut(Loaded, u64) -> Result<(), MigrateError> + Send),
 ) -> Result<(), MigrateError> {
     loop {
-        let (reached, moved) = pass(shared, index, path.clone(), generation, from, remember).await?;
-        match moved {
+        if !signer.kept().await? {
+            from = Loaded::default();
+        }
+        match pass(shared, index, path.clone(), generation, from, signer, remember).await? {
             None => return Ok(()),
             // Another server has taken over for one of the target's, and may not have all that the old one had confirmed to us
             // alone. What was confirmed by a replica is safe.
@@ -89,18 +93,19 @@ pub(super) async fn load(
         }
         shared.board.change(|status| status.rewinds += 1);
         shared.board.feed(index, |feed| feed.loaded_keys = from.keys);
-        debug_assert!(reached.bytes >= from.bytes);
     }
 }
 
+/// `Some`: a server of the target was replaced, and this is what is safe.
 async fn pass(
     shared: &Shared,
     index: usize,
     path: PathBuf,
     generation: u64,
     from: Loaded,
-    remember: &mut (dyn FnMut(Loaded) -> Result<(), MigrateError> + Send),
-) -> Result<(Loaded, Option<Loaded>), MigrateError> {
+    signer: &mut Signer,
+    remember: &mut (dyn FnMut(Loaded, u64) -> Result<(), MigrateError> + Send),
+) -> Result<Option<Loaded>, MigrateError> {
     let tasks = shared.options.loaders.max(1);
     let (report, mut reports) = mpsc::channel(tasks * 4);
     let who = Arc::new(shared.to_target(&format!("load{index}")));
@@ -141,9 +146,9 @@ async fn pass(
                 passed[task].0 = place;
             }
             let least = passed.iter().map(|(place, _)| *place).min_by_key(|place| place.bytes).unwrap_or(from);
-            if least.bytes > safe.bytes && moved.is_none() {
+            if least.bytes > safe.bytes && moved.is_none() && signer.next(CONFIRM_WITHIN).await {
                 safe = least;
-                remember(safe)?;
+                remember(safe, signer.number())?;
             }
         }
         Ok::<(), MigrateError>(())
@@ -157,10 +162,13 @@ async fn pass(
     if shared.board.stopping() {
         return Err(MigrateError::Stopped);
     }
-    if moved.is_none() {
-        remember(reached)?;
+    if moved.is_none() && !signer.last(CONFIRM_WITHIN).await? {
+        moved = Some(safe);
     }
-    Ok((reached, moved))
+    if moved.is_none() {
+        remember(reached, signer.number())?;
+    }
+    Ok(moved)
 }
 
 fn stopped_short(error: tokio::task::JoinError) -> MigrateError {
@@ -203,9 +211,9 @@ async fn carry(
             }
             Item::Pass(place, last) => {
                 if last {
-                    carrier.confirm(CONFIRM_WITHIN).await?;
+                    carrier.confirm(CONFIRM_WITHIN, None).await?;
                 }
-                let confirmed = carrier.confirmed(CONFIRM_WITHIN).await;
+                let confirmed = carrier.confirmed(CONFIRM_WITHIN, None).await;
                 let pass = Some((place, confirmed, carrier.changes()));
                 let _ = report.send(Report { task, keys: 0, pass }).await;
             }

@@ -29,6 +29,7 @@ pub(crate) mod load;
 pub mod options;
 pub mod place;
 pub mod run;
+mod sign;
 pub(crate) mod snapshot;
 mod spool;
 mod sweep;

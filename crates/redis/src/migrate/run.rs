@@ -27,6 +27,7 @@ use super::live::mark_name;
 use super::load::in_db;
 use super::options::{FAR_RELEASED, HELD, Options, RELEASED, Shared};
 use super::place::Side;
+use super::sign::sign_name;
 use super::sweep::{Change, change_some, expiries};
 use super::verify::{Extent, Verdict, Verifier};
 use super::way_back::{self, Crossing, in_time};
@@ -415,7 +416,7 @@ impl Hand {
                 let own = |name: &str| self.shared.lanes.key(*lane, name);
                 let mut keys = vec![own("w")];
                 for feed in 0..self.slots.len() {
-                    keys.extend([own(&mark_name(feed)), own(&format!("l{feed}"))]);
+                    keys.extend([own(&mark_name(feed)), own(&sign_name(feed)), own(&format!("l{feed}"))]);
                 }
                 // An exchange of databases takes the marks along.
                 let databases = self.shared.options.databases.values();

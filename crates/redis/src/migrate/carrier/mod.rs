@@ -24,8 +24,10 @@ use super::error::MigrateError;
 use super::lane::{Lane, Lanes};
 use super::place::Side;
 
+mod confirm;
 mod exchange;
 
+pub(super) use confirm::Sign;
 use exchange::{Attempt, Step, is_wait, lossy, send};
 
 /// Deadline of one exchange: long enough for a server that takes in a big value.
@@ -126,12 +128,16 @@ pub struct Carrier {
     /// Connections that broke: server process and client number.
     ghosts: BTreeMap<Address, Vec<(Arc<str>, i64)>>,
     routes: Vec<Option<Address>>,
-    /// Which server process has last carried out a marked job of a lane.
-    owners: Vec<Option<Arc<str>>>,
+    /// Which server process has last carried out a job of a lane.
+    servers: Vec<Option<Arc<str>>>,
+    /// Which one has last carried out a marked job of it: there its mark is known.
+    marked: Vec<Option<Arc<str>>>,
     /// How often a lane was served by another server process than before.
     changes: u64,
     /// Servers that have carried something since it was last confirmed.
     unconfirmed: BTreeMap<Address, Arc<str>>,
+    /// Server processes that have the last sign, or of which it is known what they have.
+    signed: BTreeSet<Arc<str>>,
 }
 
 impl Carrier {
@@ -147,9 +153,11 @@ impl Carrier {
             links: BTreeMap::new(),
             ghosts: BTreeMap::new(),
             routes: vec![None; count],
-            owners: vec![None; count],
+            servers: vec![None; count],
+            marked: vec![None; count],
             changes: 0,
             unconfirmed: BTreeMap::new(),
+            signed: BTreeSet::new(),
         }
     }
 
@@ -267,7 +275,7 @@ impl Carrier {
             let check: Vec<bool> = attempts
                 .iter()
                 .map(|attempt| {
-                    let other = self.owners[usize::from(attempt.job.lane)].as_ref() != Some(&link.server);
+                    let other = self.marked[usize::from(attempt.job.lane)].as_ref() != Some(&link.server);
                     let mark = attempt.job.mark.as_ref();
                     !asking && mark.is_some_and(|mark| attempt.unsure || (other && mark.before.is_some()))
                 })
@@ -296,9 +304,12 @@ impl Carrier {
                         let attempt = Attempt { ask: None, unsure: false, ..attempt };
                         match step {
                             Step::Done(answer) => {
-                                if self.owners[lane].as_ref() != Some(&link.server) {
-                                    self.changes += u64::from(self.owners[lane].is_some());
-                                    self.owners[lane] = Some(Arc::clone(&link.server));
+                                if self.servers[lane].as_ref() != Some(&link.server) {
+                                    self.changes += u64::from(self.servers[lane].is_some());
+                                    self.servers[lane] = Some(Arc::clone(&link.server));
+                                }
+                                if attempt.job.mark.is_some() {
+                                    self.marked[lane] = Some(Arc::clone(&link.server));
                                 }
                                 answers[attempt.index] = Some(answer);
                             }
@@ -467,89 +478,6 @@ impl Carrier {
             }
         }
         Ok(answers)
-    }
-
-    /// Asks whether all that was carried is on a replica, too, where there are replicas. When a server that carried something
-    /// is gone or is not the same any more, [`Self::changes`] grows.
-    pub async fn confirmed(&mut self, within: Duration) -> bool {
-        let wait = Command::new("WAIT").number(1).number(within.as_millis() as i128);
-        let mut all = true;
-        for (address, server) in self.unconfirmed.clone() {
-            if !self.links.contains_key(&address) {
-                match self.connect(&address).await {
-                    Ok(link) => drop(self.links.insert(address.clone(), link)),
-                    Err(_) => {
-                        self.refresh().await;
-                        if !self.routes.contains(&Some(address.clone())) {
-                            self.gone(&address);
-                        }
-                        all = false;
-                        continue;
-                    }
-                }
-            }
-            // What was written by another connection counts only after a write of this one.
-            let lane = self.routes.iter().position(|route| route.as_ref() == Some(&address));
-            let key = lane.and_then(|lane| Lane::try_from(lane).ok()).map(|lane| self.lanes.key(lane, "w"));
-            let (Some(link), Some(key)) = (self.links.get_mut(&address), key) else {
-                self.gone(&address);
-                return false;
-            };
-            if link.server != server {
-                self.gone(&address);
-                return false;
-            }
-            let replicas = match link.connection.info().await {
-                Ok(info) => info.number("connected_slaves").unwrap_or(0),
-                Err(_) => {
-                    self.links.remove(&address);
-                    return false;
-                }
-            };
-            let written = link.connection.ok(&Command::new("SET").arg(key).arg("1")).await;
-            let good = match written {
-                Ok(()) if replicas == 0 => true,
-                Ok(()) => matches!(link.connection.int(&wait).await, Ok(count) if count >= 1),
-                Err(Error::Reply { .. }) => {
-                    self.refresh().await;
-                    false
-                }
-                Err(_) => {
-                    self.links.remove(&address);
-                    false
-                }
-            };
-            if good {
-                self.unconfirmed.remove(&address);
-            }
-            all &= good;
-        }
-        all
-    }
-
-    /// Waits until all that was carried is confirmed, or a server has changed.
-    pub async fn confirm(&mut self, within: Duration) -> Result<(), MigrateError> {
-        let (since, changes) = (Instant::now(), self.changes);
-        while !self.confirmed(within).await && self.changes == changes {
-            let why = "a replica of the target does not confirm what its master has".to_owned();
-            if since.elapsed() >= self.patience {
-                return Err(MigrateError::Patience { after: self.patience, why });
-            }
-            if since.elapsed() >= TELL_AFTER {
-                self.board.waiting(Some(why));
-            }
-            tokio::select! {
-                () = sleep(PAUSE_MAX) => {}
-                () = self.board.stopped() => return Err(MigrateError::Stopped),
-            }
-        }
-        self.board.waiting(None);
-        Ok(())
-    }
-
-    fn gone(&mut self, address: &Address) {
-        self.unconfirmed.remove(address);
-        self.changes += 1;
     }
 }
 

@@ -19,13 +19,14 @@ use crate::replication::Position;
 use crate::resp::{Command, Value};
 use crate::slot_set::SlotSet;
 
-use super::carrier::{Answer, Carrier, Job, Mark};
+use super::carrier::{Answer, Carrier, Job, Mark, Sign};
 use super::deed::{Deed, deed};
 use super::error::MigrateError;
 use super::hold::with_expiry;
 use super::journal::FeedJournal;
 use super::lane::Lane;
 use super::options::{Shared, now_ms};
+use super::sign::sign_name;
 use super::spool::{Frame, Spool, SpoolReader, Spooled};
 
 mod anew;
@@ -174,6 +175,10 @@ impl Applier {
             changes: 0,
         };
         applier.read_marks(journal.generation).await?;
+        // Marks tell what a lane has; that it has lost what was given up already, only the sign tells.
+        if applier.carrier.signed(&sign_name(index)).await? < journal.signed {
+            return Err(MigrateError::TargetLost);
+        }
         applier.doubt = applier.find_doubt(journal)?;
         applier.again_until = applier.doubt.1;
         applier.changes = applier.carrier.changes();
@@ -353,7 +358,7 @@ impl Applier {
                 deed => gathering.push((item.number, deed)),
             }
         }
-        let after = self.gather(gathering, writes, &mut lanes).await?;
+        let after = self.gather(gathering, writes, &mut lanes, generation).await?;
         self.round(lanes, writes, generation).await?;
         self.round(after, writes, generation).await
     }
@@ -498,9 +503,10 @@ impl Applier {
             return self.rewind(journal, false).await;
         }
         let applied = self.applied;
+        let sign = Sign { name: sign_name(self.index), number: journal.signed + 1 };
         if (applied == journal.base && self.settled.is_empty())
             || !self.unasked.is_empty()
-            || !self.carrier.confirmed(CONFIRM_WITHIN).await
+            || !self.carrier.confirmed(CONFIRM_WITHIN, Some(&sign)).await
         {
             return Ok(());
         }
@@ -508,7 +514,7 @@ impl Applier {
             return self.rewind(journal, false).await;
         }
         self.confirmed.clone_from(&self.marks);
-        journal.base = applied;
+        (journal.base, journal.signed) = (applied, sign.number);
         journal.rewound &= applied < self.again_until;
         self.list(journal, false);
         journal.save(&self.folder)?;

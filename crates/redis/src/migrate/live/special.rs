@@ -104,9 +104,10 @@ impl Applier {
         deeds: Vec<(usize, Deed)>,
         writes: &[Spooled],
         lanes: &mut BTreeMap<Lane, LaneRound>,
+        generation: u64,
     ) -> Result<BTreeMap<Lane, LaneRound>, MigrateError> {
         let mut after = BTreeMap::new();
-        let (mut todo, mut looks) = (Vec::new(), Vec::new());
+        let (mut todo, mut looks, mut expected) = (Vec::new(), Vec::new(), Vec::new());
         for (number, deed) in deeds {
             let write = &writes[number];
             let db = self.shared.options.databases.get(&write.db).copied().unwrap_or(0);
@@ -125,17 +126,27 @@ impl Applier {
             }
             if writes_it {
                 let count = reach.looks.len();
-                looks.extend(reach.looks);
+                looks.extend(reach.looks.into_iter().map(|mut look| {
+                    let mark = self.mark(look.lane, generation, write.end);
+                    look.commands.insert(0, Command::new("GET").arg(mark.key));
+                    expected.push(mark.before);
+                    look
+                }));
                 todo.push((number, deed, reach.written, reach.read, count));
             }
         }
-        let mut answers = self.carrier.carry(looks).await?.into_iter();
+        let mut answers = Vec::new();
+        for (answer, mark) in self.carrier.carry(looks).await?.into_iter().zip(expected) {
+            let mut values = if let Answer::Values(values) = answer { values } else { Vec::new() };
+            // A server that has taken over and lost writes answers with an older value, or none.
+            if values.is_empty() || values.remove(0).bytes() != mark.as_ref() {
+                return Err(MigrateError::Behind);
+            }
+            answers.push(values);
+        }
+        let mut answers = answers.into_iter();
         for (number, deed, lane, read, count) in todo {
-            let found: Vec<Vec<Value>> = answers
-                .by_ref()
-                .take(count)
-                .map(|answer| if let Answer::Values(values) = answer { values } else { Vec::new() })
-                .collect();
+            let found: Vec<Vec<Value>> = answers.by_ref().take(count).collect();
             if let Some((key, message)) = refused_look(&deed, &read, &found) {
                 return Err(self.carrier.refused(self.shared.lanes.of(key), "DUMP", message));
             }
