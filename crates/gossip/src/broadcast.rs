@@ -49,6 +49,7 @@ pub(crate) struct Broadcasts {
     /// Slots of news about members.
     topics: Index,
     next: u32,
+    overflowed: bool,
 }
 
 /// Topics are numbers of our own: nobody chooses them, so they need no key.
@@ -73,6 +74,7 @@ impl Broadcasts {
             && let Some(last) = self.turns.iter_mut().rev().find_map(VecDeque::pop_front)
         {
             self.release(last.slot);
+            self.overflowed = true;
         }
         let length = u32::try_from(news.encode().len()).unwrap_or(u32::MAX);
         self.place(Broadcast { news, number: self.next, length, sent: 0 });
@@ -128,7 +130,7 @@ impl Broadcasts {
         self.slots[slot as usize] = None;
         self.free.push(slot);
         if self.is_empty() {
-            *self = Self { next: self.next, ..Self::default() };
+            *self = Self { next: self.next, overflowed: self.overflowed, ..Self::default() };
         }
     }
 
@@ -143,6 +145,11 @@ impl Broadcasts {
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Whether messages were dropped, since this was asked last, before they had been sent as often as they should.
+    pub(crate) fn take_overflow(&mut self) -> bool {
+        std::mem::take(&mut self.overflowed)
     }
 
     /// Takes messages that fit into `room` bytes, and counts them as sent once. One that was sent `limit` times is

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::directory::Name;
 use crate::event::{Event, Status};
@@ -16,6 +17,11 @@ use crate::wire::{
     Ack, Dead, ErrorReply, Exchange, Feed, LeaveIntent, StateCode, StateRef, StreamBuffer, StreamMessage, Suspect,
     UserEvent, WireError, encode_state, is_unusable, push_pull_header, push_pull_node,
 };
+
+/// An exchange out of turn comes this long after news was dropped, so that most of what comes at once is in it, and at a
+/// random time within [`CATCH_UP_SPREAD`] more.
+const CATCH_UP_AFTER: Duration = Duration::from_secs(5);
+const CATCH_UP_SPREAD: Duration = Duration::from_secs(10);
 
 /// Members up to which states are exchanged at the plain interval. Source: memberlist `pushPullScaleThreshold`.
 const SCALE_FROM: f64 = 32.0;
@@ -271,6 +277,34 @@ impl Gossip {
         let scale = if members <= SCALE_FROM { 1.0 } else { (members / SCALE_FROM).log2().ceil() + 1.0 };
         let interval = self.config.push_pull_interval.mul_f64(scale);
         self.timers.set(self.now + interval, Timer::PushPull);
+        self.exchange_with_one();
+    }
+
+    /// Sets the time of an exchange out of turn when queues had no room for news. In a cluster of thousands that starts within
+    /// seconds each node drops a part of it, and the next exchange in turn is minutes away.
+    pub(crate) fn arm_catching_up(&mut self) {
+        if !self.catching_up && self.take_overflows() {
+            self.catching_up = true;
+            let at = self.now + CATCH_UP_AFTER + self.rng.within(CATCH_UP_SPREAD);
+            self.timers.set(at, Timer::CatchUp);
+        }
+    }
+
+    /// Whether news that an exchange would carry was dropped.
+    fn take_overflows(&mut self) -> bool {
+        [&mut self.news, &mut self.intents, &mut self.events]
+            .into_iter()
+            .fold(false, |lost, queue| queue.take_overflow() | lost)
+    }
+
+    pub(crate) fn on_catch_up(&mut self) {
+        self.catching_up = false;
+        // What was dropped up to now is in the exchange.
+        self.take_overflows();
+        self.exchange_with_one();
+    }
+
+    fn exchange_with_one(&mut self) {
         let chosen = self.members.pick(1, &mut self.rng, |record| record.state == StateCode::Alive);
         if let Some(with) = chosen.first().map(|record| record.address()) {
             self.meet(with, Purpose::PushPull { with });

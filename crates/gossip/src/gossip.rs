@@ -60,6 +60,8 @@ pub struct Gossip {
     pub(crate) queries: Broadcasts,
     pub(crate) events: Broadcasts,
     pub(crate) spreading: bool,
+    /// Whether an exchange out of turn is set.
+    pub(crate) catching_up: bool,
     /// While a state is taken in that is nobody's news.
     pub(crate) untold: bool,
 
@@ -144,6 +146,7 @@ impl Gossip {
             queries: Broadcasts::default(),
             events: Broadcasts::default(),
             spreading: false,
+            catching_up: false,
             untold: false,
             awareness: 0,
             serial: 0,
@@ -250,6 +253,7 @@ impl Gossip {
             Timer::Reprobe(id, serial) => self.on_reprobe(id, serial),
             Timer::Spread => self.on_spread(),
             Timer::PushPull => self.on_push_pull_due(),
+            Timer::CatchUp => self.on_catch_up(),
             Timer::Stream(stream) => self.on_stream_timeout(stream),
             Timer::Reconnect => self.on_reconnect(),
             Timer::Reap => self.on_reap(),
@@ -275,6 +279,7 @@ impl Gossip {
 
     fn finish(&mut self) -> Vec<Output> {
         self.arm_spreading();
+        self.arm_catching_up();
         if std::mem::take(&mut self.persist) {
             self.out.push(Output::Persist);
         }

@@ -28,6 +28,8 @@ pub(crate) enum Timer {
     Spread,
     /// A whole state is exchanged.
     PushPull,
+    /// The same, out of turn, because news was dropped.
+    CatchUp,
     /// A stream took too long.
     Stream(StreamId),
     /// A lost member or seed is tried.

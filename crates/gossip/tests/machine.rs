@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use regrow_gossip::limits::{BROADCASTS_MAX, STREAMS_MAX};
 use regrow_gossip::wire::{
-    Alive, Envelope, Filter, Key, Keyring, PushPull, Query, Suspect, Tags, join_compound, user_message,
+    Alive, Envelope, Filter, Key, Keyring, NodeState, PushPull, Query, StateCode, Suspect, Tags, join_compound,
+    user_message,
 };
 use regrow_gossip::{
     CommandError, Config, ConfigError, Event, Gossip, Input, KeyOp, Output, QueryRequest, Rng, Snapshot, StreamId, Time,
@@ -236,10 +237,7 @@ fn floods_are_bounded() {
     let mut rng = Rng::new([3; 32]);
     for round in 0..5u64 {
         let nodes = (0..1000)
-            .map(|n| regrow_gossip::wire::NodeState {
-                alive: alive(&format!("flood-{round}-{n}"), 9, 1),
-                state: regrow_gossip::wire::StateCode::Alive,
-            })
+            .map(|n| NodeState { alive: alive(&format!("flood-{round}-{n}"), 9, 1), state: StateCode::Alive })
             .collect();
         let state = regrow_gossip::wire::SerfState {
             ltime: 10,
@@ -256,6 +254,47 @@ fn floods_are_bounded() {
     assert!(stats.intents <= regrow_gossip::limits::INTENTS_MAX, "{stats:?}");
     assert!(stats.seeds <= regrow_gossip::limits::SEEDS_MAX, "{stats:?}");
     assert!(stats.probes <= regrow_gossip::limits::PROBES_MAX, "{stats:?}");
+}
+
+/// Shows that news which the queues had no room for goes by an exchange of states a few seconds later, once, and that there is no
+/// such exchange as long as there is room.
+#[test]
+fn dropped_news_goes_by_an_exchange() {
+    let exchanges = |members: u16| {
+        let mut config = Config::lan("me", address(1));
+        config.push_pull_interval = Duration::from_secs(3600);
+        config.reconnect_interval = Duration::from_secs(3600);
+        let mut machine = start(config, None).0;
+        let envelope = Envelope::default();
+        let nodes = |members: std::ops::Range<u16>| {
+            let node = |n: u16| {
+                let [high, low] = n.to_be_bytes();
+                let at = SocketAddr::from(([10, 1, high, low], 7946));
+                NodeState { alive: Alive { address: at, ..alive(&format!("n{n}"), 9, 1) }, state: StateCode::Alive }
+            };
+            PushPull { join: true, nodes: members.map(node).collect(), user_state: Vec::new() }.encode()
+        };
+        // The first state that is heard is no news.
+        for (number, message) in [nodes(0..10), nodes(10..members)].into_iter().enumerate() {
+            let stream = StreamId::accepted(number as u64);
+            let bytes = envelope.seal_stream(&message, &mut Rng::new([3; 32]));
+            machine.handle(Input::StreamAccepted { stream, from: address(2) }, Time::ZERO);
+            machine.handle(Input::StreamData { stream, bytes }, Time::ZERO);
+        }
+        let mut opened = Vec::new();
+        while let Some(wake) = machine.wake_at().filter(|wake| *wake <= Time::from_millis(30_000)) {
+            let whole = |output: &Output| matches!(output, Output::Open { bytes, .. } if bytes.len() > 10_000);
+            if machine.handle(Input::Tick, wake).iter().any(whole) {
+                opened.push(wake);
+            }
+        }
+        opened
+    };
+    let room = BROADCASTS_MAX as u16;
+    assert_eq!(exchanges(room - 100), []);
+    let opened = exchanges(room + 100);
+    assert_eq!(opened.len(), 1, "{opened:?}");
+    assert!((Time::from_millis(5_000)..Time::from_millis(15_000)).contains(&opened[0]), "{opened:?}");
 }
 
 /// Shows that the same seed and inputs give the same outputs, byte for byte.
