@@ -74,6 +74,8 @@ pub struct Url {
     pub tls: bool,
     /// As whom.
     pub credentials: Credentials,
+    /// As whom sentinels are asked: they have users of their own. No part of the text; nobody by default.
+    pub sentinel: Credentials,
 }
 
 /// A text that is no such URL; the caller's fault. The text is not repeated, because a password may be in it.
@@ -145,7 +147,7 @@ impl FromStr for Url {
             },
             _ => return Err(BadUrl::Scheme),
         };
-        Ok(Self { place, tls, credentials })
+        Ok(Self { place, tls, credentials, sentinel: Credentials::default() })
     }
 }
 

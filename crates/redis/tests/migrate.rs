@@ -490,7 +490,7 @@ fn list_dump() -> Vec<u8> {
     regrow_redis::rdb::dump(regrow_redis::rdb::Kind::List, &[1, 1, b'x'], 10).to_vec()
 }
 
-/// Nothing of a migration is left on the target, and a source is found by its sentinel.
+/// Nothing of a migration is left on the target, and a source is found by its sentinel, which has a password of its own.
 #[tokio::test]
 async fn found_by_a_sentinel() -> Result<()> {
     need_redis!("found_by_a_sentinel");
@@ -501,13 +501,16 @@ async fn found_by_a_sentinel() -> Result<()> {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     std::fs::write(
         &path,
-        format!("port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\n", source.address.port),
+        format!(
+            "port {port}\nbind 127.0.0.1\nrequirepass watched\nsentinel monitor main 127.0.0.1 {} 1\n",
+            source.address.port
+        ),
     )?;
     let child = Program::new("redis-server").arg(&path).arg("--sentinel").stdout(Stdio::null()).spawn()?;
     let _sentinel = Ends(child);
     let patience = Patience::new("the sentinel");
     let sentinel = Address::new("127.0.0.1", port);
-    while Dialer::default().connect(&sentinel).await.is_err() {
+    while Dialer::default().connect(&sentinel).await.is_err_and(|error| error.unreachable()) {
         patience.or_fail()?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -515,7 +518,10 @@ async fn found_by_a_sentinel() -> Result<()> {
     let state = tempfile::tempdir()?;
     let state = state.path().join("s").display().to_string();
     let from = format!("redis-sentinel://{sentinel}/main");
-    regrow_ok(&["migrate", "--from", &from, "--to", &url(&target), "--once", "--yes", "--state", &state])?;
+    let words = ["migrate", "--from", &from, "--to", &url(&target), "--once", "--yes", "--state", &state];
+    let ran = regrow(&words)?;
+    assert!(ran.code != 0 && ran.err.contains("NOAUTH"), "{ran:?}");
+    regrow_ok(&[&words[..], &["--sentinel-password", "watched"]].concat())?;
     equal(&alone(&source), &alone(&target), &[0]).await?;
     let left = open(&target).await?.call(&Command::new("KEYS").arg("regrow:*")).await?;
     assert_eq!(left, Value::Array(Vec::new()));

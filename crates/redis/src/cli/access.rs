@@ -26,6 +26,8 @@ pub(super) struct Access {
     /// Password; better given in the variable, where other users of the machine do not see it
     #[arg(long, value_name = "TEXT", env = "REGROW_REDIS_PASSWORD", hide_env_values = true, help_heading = SERVERS)]
     password: Option<String>,
+    #[command(flatten)]
+    sentinel: Sentinel,
     /// Come by TLS, as rediss:// says
     #[arg(long, help_heading = SERVERS)]
     tls: bool,
@@ -52,6 +54,24 @@ pub(super) struct Access {
     pub(super) json: bool,
 }
 
+/// As whom sentinels are asked.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Sentinel {
+    /// ACL user to log in as at sentinels
+    #[arg(long, value_name = "NAME", env = "REGROW_REDIS_SENTINEL_USER", help_heading = SERVERS)]
+    sentinel_user: Option<String>,
+    /// Password of the sentinels; better given in the variable
+    #[arg(long, value_name = "TEXT", env = "REGROW_REDIS_SENTINEL_PASSWORD", hide_env_values = true, help_heading = SERVERS)]
+    sentinel_password: Option<String>,
+}
+
+impl Sentinel {
+    fn credentials(&self) -> Credentials {
+        let given = |word: &Option<String>| word.clone().filter(|word| !word.is_empty());
+        Credentials { user: given(&self.sentinel_user), password: given(&self.sentinel_password) }
+    }
+}
+
 /// Whether and how a change is asked for.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(super) struct Consent {
@@ -72,6 +92,9 @@ pub(super) struct Backend {
     /// ACL user to log in as there
     #[arg(long, value_name = "NAME", env = "REGROW_REDIS_USER")]
     user: Option<String>,
+    /// ACL user to log in as at sentinels; their password comes from REGROW_REDIS_SENTINEL_PASSWORD
+    #[arg(long, value_name = "NAME", env = "REGROW_REDIS_SENTINEL_USER")]
+    sentinel_user: Option<String>,
     /// A file with the password for there; else REGROW_REDIS_PASSWORD, else none
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -106,8 +129,10 @@ impl Backend {
         url.credentials.user = url.credentials.user.or(self.user.clone());
         url.credentials.password = match &self.password_file {
             Some(path) => Some(super::proxy::read_password(path)?),
-            None => std::env::var("REGROW_REDIS_PASSWORD").ok().filter(|password| !password.is_empty()),
+            None => variable("REGROW_REDIS_PASSWORD"),
         };
+        url.sentinel =
+            Credentials { user: self.sentinel_user.clone(), password: variable("REGROW_REDIS_SENTINEL_PASSWORD") };
         if !url.tls && self.backend_ca.is_none() {
             return Ok((url, None));
         }
@@ -119,6 +144,10 @@ impl Backend {
     pub(super) fn json(&self) -> bool {
         self.json
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// A way into a cluster: `HOST[:PORT]`, or a `redis://` or `redis-cluster://` URL, or the same by TLS.
@@ -200,9 +229,9 @@ impl Access {
         })
     }
 
-    /// A URL that is meant by TLS if that is asked for.
+    /// A URL that is meant by TLS if that is asked for, and what its sentinels ask for.
     pub(super) fn secured(&self, url: &Url) -> Url {
-        Url { tls: url.tls || self.tls, ..url.clone() }
+        Url { tls: url.tls || self.tls, sentinel: self.sentinel.credentials(), ..url.clone() }
     }
 
     /// How long all nodes may take to agree.

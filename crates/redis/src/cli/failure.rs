@@ -169,7 +169,7 @@ impl Failure {
             Self::Drill(DrillError::NotWhole(_)) => "see `check`, then run `fix`".to_owned(),
             Self::Drill(_) => "the node may still be broken: look with `check`, and start or resume it".to_owned(),
             Self::Backup(BackupError::Server(error)) if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
-                "give --user and the password in REGROW_REDIS_PASSWORD".to_owned()
+                "give --user and the password in REGROW_REDIS_PASSWORD; that of sentinels in REGROW_REDIS_SENTINEL_PASSWORD".to_owned()
             }
             Self::Backup(error) => return error.hint(),
             Self::Upgrade(UpgradeError::NotWhole(_)) => "see `check`, then run `fix`".to_owned(),
@@ -198,7 +198,7 @@ impl Failure {
             }
             Self::Refused { hint, .. } | Self::Migrate(MigrateError::Refused { hint, .. }) => hint.clone(),
             Self::Migrate(MigrateError::Server(error)) if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => {
-                "write the password into the URL, or give it in REGROW_REDIS_PASSWORD".to_owned()
+                "write the password into the URL, or give it in REGROW_REDIS_PASSWORD; that of sentinels in REGROW_REDIS_SENTINEL_PASSWORD".to_owned()
             }
             Self::Migrate(MigrateError::SwitchUnknown(_)) => {
                 "see that the proxy runs with the same --admin socket, then run the same command again: it goes on from there".to_owned()

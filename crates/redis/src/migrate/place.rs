@@ -151,11 +151,11 @@ impl Side {
     }
 
     async fn ask_sentinels(&self, sentinels: &[Address], master: &str) -> Result<Address, Error> {
-        let plain = Dialer { credentials: crate::url::Credentials::default(), ..self.dialer.clone() };
+        let dialer = Dialer { credentials: self.url.sentinel.clone(), ..self.dialer.clone() };
         let mut last = None;
         for sentinel in sentinels {
             let ask = Command::new("SENTINEL GET-MASTER-ADDR-BY-NAME").arg(master);
-            let answer = match plain.connect(sentinel).await {
+            let answer = match dialer.connect(sentinel).await {
                 Ok(mut link) => link.call(&ask).await,
                 Err(error) => Err(error),
             };

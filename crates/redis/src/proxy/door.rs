@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::admin::chain;
-use crate::url::Url;
+use crate::url::{Credentials, Url};
 
 use super::control::{Control, ControlError, Switched};
 use super::http::{Answer, Request, read, write};
@@ -100,6 +100,10 @@ pub(crate) struct Wish {
     pub(crate) user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) password: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sentinel_user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sentinel_password: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) drain_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,6 +184,7 @@ async fn carry_out(path: &str, wish: Wish, control: &Arc<Control>) -> Result<Ans
             };
             url.credentials.user = wish.user.or(url.credentials.user);
             url.credentials.password = wish.password.or(url.credentials.password);
+            url.sentinel = Credentials { user: wish.sentinel_user, password: wish.sentinel_password };
             if wish.paused {
                 let opened = control.look_at(&url).await?;
                 control.change(opened).await?;

@@ -105,14 +105,14 @@ async fn candidates(url: &Url, dialer: &Dialer) -> Result<Vec<Address>, WireErro
     match &url.place {
         Place::Server { address, .. } => Ok(vec![address.clone()]),
         Place::Cluster { nodes } => Ok(nodes.clone()),
-        Place::Sentinel { sentinels, master, .. } => Ok(vec![ask_sentinels(sentinels, master, dialer).await?]),
+        Place::Sentinel { sentinels, master, .. } => Ok(vec![ask_sentinels(sentinels, master, url, dialer).await?]),
     }
 }
 
 /// The master that the first sentinel that answers names. Sentinels have no users in common with the servers that they
-/// watch, so none is named to them.
-async fn ask_sentinels(sentinels: &[Address], master: &str, dialer: &Dialer) -> Result<Address, WireError> {
-    let dialer = Dialer { credentials: crate::url::Credentials::default(), db: 0, ..dialer.clone() };
+/// watch.
+async fn ask_sentinels(sentinels: &[Address], master: &str, url: &Url, dialer: &Dialer) -> Result<Address, WireError> {
+    let dialer = Dialer { credentials: url.sentinel.clone(), db: 0, ..dialer.clone() };
     let mut last = None;
     for sentinel in sentinels {
         let asked = async {

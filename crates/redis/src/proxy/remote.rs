@@ -119,6 +119,8 @@ fn wish(to: &Url) -> Wish {
         to: Some(to.to_string()),
         user: to.credentials.user.clone(),
         password: to.credentials.password.clone(),
+        sentinel_user: to.sentinel.user.clone(),
+        sentinel_password: to.sentinel.password.clone(),
         ..Wish::default()
     }
 }
