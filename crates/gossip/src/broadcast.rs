@@ -147,6 +147,11 @@ impl Broadcasts {
         self.slots.len() - self.free.len()
     }
 
+    /// Grows with each message that is queued.
+    pub(crate) fn queued_ever(&self) -> u32 {
+        self.next
+    }
+
     /// Whether messages were dropped, since this was asked last, before they had been sent as often as they should.
     pub(crate) fn take_overflow(&mut self) -> bool {
         std::mem::take(&mut self.overflowed)

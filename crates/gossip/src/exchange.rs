@@ -20,8 +20,11 @@ use crate::wire::{
 
 /// An exchange out of turn comes this long after news was dropped, so that most of what comes at once is in it, and at a
 /// random time within [`CATCH_UP_SPREAD`] more.
-const CATCH_UP_AFTER: Duration = Duration::from_secs(5);
-const CATCH_UP_SPREAD: Duration = Duration::from_secs(10);
+const CATCH_UP_AFTER: Duration = Duration::from_secs(3);
+const CATCH_UP_SPREAD: Duration = Duration::from_secs(6);
+
+/// Exchanges out of turn after news was dropped last, as long as each brings news: where there is always some, they end, too.
+const CATCH_UPS_MAX: u8 = 6;
 
 /// Members up to which states are exchanged at the plain interval. Source: memberlist `pushPullScaleThreshold`.
 const SCALE_FROM: f64 = 32.0;
@@ -284,10 +287,15 @@ impl Gossip {
     /// seconds each node drops a part of it, and the next exchange in turn is minutes away.
     pub(crate) fn arm_catching_up(&mut self) {
         if !self.catching_up && self.take_overflows() {
-            self.catching_up = true;
-            let at = self.now + CATCH_UP_AFTER + self.rng.within(CATCH_UP_SPREAD);
-            self.timers.set(at, Timer::CatchUp);
+            self.catch_ups_left = CATCH_UPS_MAX;
+            self.set_catch_up();
         }
+    }
+
+    fn set_catch_up(&mut self) {
+        self.catching_up = true;
+        let at = self.now + CATCH_UP_AFTER + self.rng.within(CATCH_UP_SPREAD);
+        self.timers.set(at, Timer::CatchUp);
     }
 
     /// Whether news that an exchange would carry was dropped.
@@ -299,6 +307,7 @@ impl Gossip {
 
     pub(crate) fn on_catch_up(&mut self) {
         self.catching_up = false;
+        self.catch_ups_left = self.catch_ups_left.saturating_sub(1);
         // What was dropped up to now is in the exchange.
         self.take_overflows();
         self.exchange_with_one();
@@ -373,8 +382,13 @@ impl Gossip {
     fn merge(&mut self, state: &Exchange, ignore_old_events: bool) {
         // Whoever is alone has nobody to pass it on to but those that it came from.
         self.untold = self.members.living() == 1 && state.count >= UNTOLD_FROM;
+        let known = self.news.queued_ever();
         self.merge_nodes(state);
         self.untold = false;
+        // Where one has brought what was missed, there may be more.
+        if self.catch_ups_left > 0 && !self.catching_up && self.news.queued_ever() != known {
+            self.set_catch_up();
+        }
         match StateRef::decode(state.user_state()) {
             Ok(serf) => self.merge_serf(serf, ignore_old_events),
             // Plain memberlist without Serf sends nothing here.

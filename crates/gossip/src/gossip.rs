@@ -62,6 +62,8 @@ pub struct Gossip {
     pub(crate) spreading: bool,
     /// Whether an exchange out of turn is set.
     pub(crate) catching_up: bool,
+    /// How many more may follow, each because the one before brought news.
+    pub(crate) catch_ups_left: u8,
     /// While a state is taken in that is nobody's news.
     pub(crate) untold: bool,
 
@@ -147,6 +149,7 @@ impl Gossip {
             events: Broadcasts::default(),
             spreading: false,
             catching_up: false,
+            catch_ups_left: 0,
             untold: false,
             awareness: 0,
             serial: 0,

@@ -256,11 +256,11 @@ fn floods_are_bounded() {
     assert!(stats.probes <= regrow_gossip::limits::PROBES_MAX, "{stats:?}");
 }
 
-/// Shows that news which the queues had no room for goes by an exchange of states a few seconds later, once, and that there is no
-/// such exchange as long as there is room.
+/// Shows that news which the queues had no room for goes by an exchange of states a few seconds later, again when that has
+/// brought news, and that there is no such exchange as long as there is room.
 #[test]
 fn dropped_news_goes_by_an_exchange() {
-    let exchanges = |members: u16| {
+    let exchanges = |members: u16, bring: u16| {
         let mut config = Config::lan("me", address(1));
         config.push_pull_interval = Duration::from_secs(3600);
         config.reconnect_interval = Duration::from_secs(3600);
@@ -283,18 +283,26 @@ fn dropped_news_goes_by_an_exchange() {
         }
         let mut opened = Vec::new();
         while let Some(wake) = machine.wake_at().filter(|wake| *wake <= Time::from_millis(30_000)) {
-            let whole = |output: &Output| matches!(output, Output::Open { bytes, .. } if bytes.len() > 10_000);
-            if machine.handle(Input::Tick, wake).iter().any(whole) {
-                opened.push(wake);
-            }
+            let whole = |output: &Output| match output {
+                Output::Open { bytes, stream, .. } if bytes.len() > 10_000 => Some(*stream),
+                _ => None,
+            };
+            let Some(stream) = machine.handle(Input::Tick, wake).iter().find_map(whole) else { continue };
+            let first = members + opened.len() as u16;
+            let answer = if opened.len() < usize::from(bring) { nodes(first..first + 1) } else { nodes(0..10) };
+            let bytes = envelope.seal_stream(&answer, &mut Rng::new([3; 32]));
+            machine.handle(Input::StreamData { stream, bytes }, wake);
+            opened.push(wake);
         }
         opened
     };
     let room = BROADCASTS_MAX as u16;
-    assert_eq!(exchanges(room - 100), []);
-    let opened = exchanges(room + 100);
-    assert_eq!(opened.len(), 1, "{opened:?}");
-    assert!((Time::from_millis(5_000)..Time::from_millis(15_000)).contains(&opened[0]), "{opened:?}");
+    assert_eq!(exchanges(room - 100, 1), []);
+    for (bring, expected) in [(0, 1), (1, 2), (2, 3)] {
+        let opened = exchanges(room + 100, bring);
+        assert_eq!(opened.len(), expected, "{opened:?}");
+        assert!((Time::from_millis(3_000)..Time::from_millis(9_000)).contains(&opened[0]), "{opened:?}");
+    }
 }
 
 /// Shows that the same seed and inputs give the same outputs, byte for byte.
