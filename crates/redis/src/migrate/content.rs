@@ -20,6 +20,16 @@ pub(crate) struct Content {
     pub count: u64,
     /// Of all of them; in order only where the order is part of the value.
     pub print: u128,
+    /// Of what only servers since 7.0 know of a stream: which entry was deleted last, and how many there ever were.
+    since: Option<u128>,
+}
+
+impl Content {
+    /// Whether two say the same, as far as both know.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        let known = self.since.is_none() || other.since.is_none() || self.since == other.since;
+        known && (self.kind, self.count, self.print) == (other.kind, other.count, other.print)
+    }
 }
 
 /// What a `DUMP` holds.
@@ -32,9 +42,9 @@ pub(crate) fn content(dump: &Bytes) -> Result<Content, RdbError> {
     let kind = Kind::of(bytes.get_u8()).ok_or_else(|| bad(Fault::Unsupported("a value of this type".to_owned())))?;
     bytes.truncate(bytes.len() - TAIL_BYTES);
     if kind == Kind::Module2 {
-        return Ok(Content { kind: "module", count: 1, print: hash(&bytes) });
+        return Ok(Content { kind: "module", count: 1, print: hash(&bytes), since: None });
     }
-    let mut content = Content { kind: name(kind), count: 0, print: 0 };
+    let mut content = Content { kind: name(kind), count: 0, print: 0, since: None };
     // A string may come in several parts, cut differently.
     let mut text = [DefaultHasher::new(), DefaultHasher::new()];
     1u8.hash(&mut text[1]);
@@ -54,6 +64,10 @@ pub(crate) fn content(dump: &Bytes) -> Result<Content, RdbError> {
             // How many entries a group was given is not told to replicas by every server (7.0 leaves it out of what it sends for
             // XREADGROUP), and only serves to show a lag.
             Piece::Stream(StreamPiece::Group { name, last, .. }) => content.any(hash(&("group", &name, last))),
+            Piece::Stream(StreamPiece::Tail { last, deleted, added }) => {
+                content.any(hash(&("tail", last)));
+                content.since = deleted.zip(added).map(|known| hash(&known));
+            }
             // Groups and what is pending come in the order of a tree, which is that of their names.
             Piece::Stream(piece) => content.any(hash(&format!("{piece:?}"))),
         }
@@ -82,7 +96,7 @@ fn parts(dump: &Bytes) -> Option<Vec<String>> {
     }
     let kind = Kind::of(bytes.get_u8())?;
     bytes.truncate(bytes.len() - TAIL_BYTES);
-    let mut parts = Vec::new();
+    let (mut parts, mut since) = (Vec::new(), None);
     let read = pieces_of(kind, &bytes, &mut |piece| {
         match piece {
             Piece::Text(text) => parts.push(format!("{text:?}")),
@@ -90,10 +104,18 @@ fn parts(dump: &Bytes) -> Option<Vec<String>> {
             Piece::Scores(scores) => parts.extend(scores.iter().map(|score| format!("{score:?}"))),
             Piece::Fields(fields) => parts.extend(fields.iter().map(|field| format!("{field:?}"))),
             Piece::Stream(StreamPiece::Group { name, last, .. }) => parts.push(format!("group {name:?} at {last}")),
+            Piece::Stream(StreamPiece::Tail { last, deleted, added }) => {
+                parts.push(format!("the last entry {last}"));
+                since = deleted
+                    .zip(added)
+                    .map(|(deleted, added)| format!("{added} entries ever, {deleted} the last that was deleted"));
+            }
             Piece::Stream(piece) => parts.push(format!("{piece:?}")),
         }
         Ok(())
     });
+    // Last, because it may be unknown to the other.
+    parts.extend(since);
     read.ok().map(|()| parts)
 }
 
@@ -151,6 +173,15 @@ mod tests {
         assert_ne!(of(Kind::String, &[1, b'5']), of(Kind::String, &[1, b'6']));
         assert_ne!(of(Kind::Hash, &two2(b'a', b'b')), of(Kind::Hash, &two2(b'b', b'a')));
         assert!(content(&Bytes::from_static(b"short")).is_err());
+    }
+
+    /// What one of two servers is too old to know is no difference.
+    #[test]
+    fn what_only_one_knows() {
+        let known = |since| Content { kind: "stream", count: 1, print: 5, since };
+        assert!(known(None).same(&known(Some(1))) && known(Some(1)).same(&known(None)));
+        assert!(known(Some(1)).same(&known(Some(1))) && !known(Some(1)).same(&known(Some(2))));
+        assert!(!known(None).same(&Content { print: 6, ..known(Some(1)) }));
     }
 
     fn two2(a: u8, b: u8) -> Vec<u8> {

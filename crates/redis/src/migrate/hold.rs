@@ -87,17 +87,25 @@ pub(super) fn absolute(mut words: Vec<Bytes>, now_ms: u64) -> Vec<Bytes> {
     }
 }
 
-/// A write of the stream, made absolute before, with its expiry put through `change`.
-pub(super) fn with_expiry(words: &mut [Bytes], change: impl Fn(u64) -> u64) {
-    let Some(name) = words.first().map(|name| name.to_ascii_uppercase()) else { return };
-    let index = match name.as_slice() {
+/// Which word of a write of the stream, made absolute before, is its expiry.
+fn place(words: &[Bytes]) -> Option<usize> {
+    match words.first()?.to_ascii_uppercase().as_slice() {
         b"PEXPIREAT" => Some(2),
         b"SET" => words.iter().skip(3).position(|word| word.eq_ignore_ascii_case(b"PXAT")).map(|found| found + 4),
         b"GETEX" => words.iter().skip(2).position(|word| word.eq_ignore_ascii_case(b"PXAT")).map(|found| found + 3),
         b"RESTORE" | b"RESTORE-ASKING" if words.get(2).is_some_and(|ttl| ttl.as_ref() != b"0") => Some(2),
         _ => None,
-    };
-    if let Some(word) = index.and_then(|index| words.get_mut(index))
+    }
+}
+
+/// Whether a write of the stream, made absolute before, has an expiry.
+pub(super) fn has_expiry(words: &[Bytes]) -> bool {
+    place(words).is_some()
+}
+
+/// A write of the stream, made absolute before, with its expiry put through `change`.
+pub(super) fn with_expiry(words: &mut [Bytes], change: impl Fn(u64) -> u64) {
+    if let Some(word) = place(words).and_then(|index| words.get_mut(index))
         && let Some(at) = std::str::from_utf8(word).ok().and_then(|text| text.parse::<i64>().ok())
     {
         *word = Bytes::from(change(u64::try_from(at).unwrap_or(0)).to_string());

@@ -33,6 +33,7 @@ mod sign;
 pub(crate) mod snapshot;
 mod spool;
 mod sweep;
+mod telling;
 pub mod verify;
 pub mod way_back;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::address::Address;
@@ -10,6 +11,8 @@ use crate::resp::{Command, Value};
 use crate::slot::Slot;
 use crate::slot_set::SlotSet;
 use crate::url::{Place, Url};
+
+use super::telling::Telling;
 
 /// Nodes of a cluster that are remembered as ways in.
 const WAYS_IN_MAX: usize = 256;
@@ -38,6 +41,8 @@ pub struct Side {
     url: Url,
     cluster: bool,
     ways_in: Arc<Mutex<BTreeSet<Address>>>,
+    /// Whether a master is of a version before 7.0.
+    old: Arc<AtomicBool>,
 }
 
 impl Side {
@@ -57,7 +62,7 @@ impl Side {
             }
         };
         let url = Url { credentials: dialer.credentials.clone(), ..url.clone() };
-        let mut side = Self { dialer, url: url.clone(), cluster: false, ways_in: Arc::default() };
+        let mut side = Self { dialer, url: url.clone(), cluster: false, ways_in: Arc::default(), old: Arc::default() };
         match &url.place {
             Place::Cluster { nodes } => {
                 side.cluster = true;
@@ -72,6 +77,18 @@ impl Side {
             Place::Sentinel { .. } => {}
         }
         Ok(side)
+    }
+
+    /// Notes the version of a master: major, minor.
+    pub(super) fn note_version(&self, version: (u32, u32)) {
+        if version < (7, 0) {
+            self.old.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// How its masters tell when a key expires, as far as their versions are known.
+    pub(super) fn telling(&self) -> Telling {
+        if self.old.load(Ordering::Relaxed) { Telling::Relative } else { Telling::Absolute }
     }
 
     /// Whether it is a cluster.

@@ -24,6 +24,7 @@ use super::live::{Seen, read_at};
 use super::load::{in_db, value};
 use super::options::{Shared, now_ms};
 use super::sweep::Scan;
+use super::telling::Telling;
 
 /// Values above this are compared in ranges, without a `DUMP`.
 const BIG_BYTES: u64 = 8 << 20;
@@ -175,13 +176,14 @@ impl Verifier {
 
     /// The keys that seem different.
     async fn compare(&mut self, from: u32, to: u32, keys: &[Bytes]) -> Result<Vec<Bytes>, MigrateError> {
+        let telling = self.shared.source.telling();
         let (source, target) =
-            (self.jobs(false, from, keys, size_and_expiry), self.jobs(true, to, keys, size_and_expiry));
+            (self.jobs(false, from, keys, look(telling)), self.jobs(true, to, keys, look(Telling::Absolute)));
         let (source, target) = tokio::try_join!(self.source.carry(source), self.target.carry(target))?;
         let mut doubts = Vec::new();
         let (mut small, mut bytes) = (Vec::new(), 0);
         for (key, (source, target)) in keys.iter().zip(source.iter().zip(&target)) {
-            let (source, target) = (look_of(source, from), look_of(target, to));
+            let (source, target) = (look_of(source, from, telling), look_of(target, to, Telling::Absolute));
             match (source, target) {
                 (None, None) => {}
                 (Some((size, expiry)), Some((other, also))) if self.expiries_agree(expiry, also) => {
@@ -274,10 +276,11 @@ impl Verifier {
     ) -> Result<Vec<Again>, MigrateError> {
         let Some(to) = self.shared.options.databases.get(&db).copied() else { return Ok(Vec::new()) };
         let keys: Vec<Bytes> = keys.cloned().collect();
-        let sizes = self.source.carry(self.jobs(false, db, &keys, size_and_expiry)).await?;
+        let telling = self.shared.source.telling();
+        let sizes = self.source.carry(self.jobs(false, db, &keys, look(telling))).await?;
         let (mut done, mut small, mut bytes) = (Vec::with_capacity(keys.len()), Vec::new(), 0);
         for (key, size) in keys.into_iter().zip(&sizes) {
-            match look_of(size, db) {
+            match look_of(size, db, telling) {
                 Some((size, expiry)) if size > BIG_BYTES => {
                     done.extend(self.look_again_small(db, to, std::mem::take(&mut small)).await?);
                     bytes = 0;
@@ -309,7 +312,7 @@ impl Verifier {
         let looks = before.into_iter().zip(target).zip(after);
         let judged = looks.map(|(((before, _), answer), (after, _))| {
             let dump = value(&answer, to).and_then(Value::bytes).cloned();
-            self.judge(before, dump.map(|dump| (dump, expiry_of(&answer, to))), after)
+            self.judge(before, dump.map(|dump| (dump, expiry_of(&answer, to, Telling::Absolute))), after)
         });
         Ok(judged.collect())
     }
@@ -339,7 +342,7 @@ impl Verifier {
         });
         let answers = self.target.carry(ask).await?;
         let there = answers.first().and_then(|answer| number(answer, to)) == Some(1);
-        let also = answers.first().and_then(|answer| expiry_of(answer, to));
+        let also = answers.first().and_then(|answer| expiry_of(answer, to, Telling::Absolute));
         if !there {
             return Ok(Again::Different("missing on the target".to_owned()));
         }
@@ -401,8 +404,13 @@ impl Verifier {
     }
 }
 
-fn size_and_expiry(key: &Bytes) -> Vec<Command> {
-    vec![Command::new("MEMORY USAGE").arg(key).arg("SAMPLES").arg("1"), Command::new("PEXPIRETIME").arg(key)]
+/// Asks for a key's size and expiry.
+fn look(telling: Telling) -> impl Fn(&Bytes) -> Vec<Command> {
+    move |key| {
+        let mut ask = vec![Command::new("MEMORY USAGE").arg(key).arg("SAMPLES").arg("1")];
+        ask.extend(telling.ask(key));
+        ask
+    }
 }
 
 enum Again {
@@ -419,7 +427,7 @@ fn expiries_differ(source: Option<u64>, target: Option<u64>) -> String {
 fn same_value(source: Option<&Bytes>, target: Option<&Bytes>) -> bool {
     match (source, target) {
         (None, None) => true,
-        (Some(a), Some(b)) => a == b || matches!((content(a), content(b)), (Ok(a), Ok(b)) if a == b),
+        (Some(a), Some(b)) => a == b || matches!((content(a), content(b)), (Ok(a), Ok(b)) if a.same(&b)),
         _ => false,
     }
 }
@@ -429,13 +437,13 @@ fn number(answer: &Answer, db: u32) -> Option<i64> {
 }
 
 /// The second answer as an expiry; none where there is none.
-fn expiry_of(answer: &Answer, db: u32) -> Option<u64> {
+fn expiry_of(answer: &Answer, db: u32, telling: Telling) -> Option<u64> {
     let Answer::Values(values) = answer else { return None };
-    values.get(usize::from(db != 0) + 1)?.int().and_then(|at| u64::try_from(at).ok())
+    telling.of(values.get(usize::from(db != 0) + 1..)?)
 }
 
 /// Bytes and expiry; `None`: there is no such key.
-fn look_of(answer: &Answer, db: u32) -> Look {
+fn look_of(answer: &Answer, db: u32, telling: Telling) -> Look {
     let size = u64::try_from(number(answer, db)?).ok()?;
-    Some((size, expiry_of(answer, db)))
+    Some((size, expiry_of(answer, db, telling)))
 }

@@ -13,6 +13,15 @@ pub(crate) type Contents = BTreeMap<(u32, Bytes), String>;
 
 /// Reads all keys of some servers (the masters of a cluster, or one), in these databases.
 pub(crate) async fn contents(servers: &[Address], databases: &[u32]) -> Result<Contents> {
+    read_all(servers, databases, false).await
+}
+
+/// The same without expiries and what streams tell since 7.0, to be compared with what an older server holds.
+pub(crate) async fn values(servers: &[Address], databases: &[u32]) -> Result<Contents> {
+    read_all(servers, databases, true).await
+}
+
+async fn read_all(servers: &[Address], databases: &[u32], old: bool) -> Result<Contents> {
     let mut all = Contents::new();
     for server in servers {
         let mut link = Dialer::default().connect(server).await?;
@@ -26,7 +35,7 @@ pub(crate) async fn contents(servers: &[Address], databases: &[u32]) -> Result<C
                 let parts = answer.array().context("SCAN")?;
                 let keys: Vec<Bytes> =
                     parts[1].array().context("keys")?.iter().filter_map(Value::bytes).cloned().collect();
-                for (key, content) in read(&mut link, &keys).await? {
+                for (key, content) in read(&mut link, &keys, old).await? {
                     let before = all.insert((*db, key.clone()), content);
                     anyhow::ensure!(servers.len() == 1 || before.is_none() || databases.len() > 1, "{key:?} is twice");
                 }
@@ -40,7 +49,7 @@ pub(crate) async fn contents(servers: &[Address], databases: &[u32]) -> Result<C
     Ok(all)
 }
 
-async fn read(link: &mut Connection, keys: &[Bytes]) -> Result<Vec<(Bytes, String)>> {
+async fn read(link: &mut Connection, keys: &[Bytes], old: bool) -> Result<Vec<(Bytes, String)>> {
     let ask: Vec<Command> =
         keys.iter().flat_map(|key| [Command::new("TYPE").arg(key), Command::new("PEXPIRETIME").arg(key)]).collect();
     let heads = link.pipeline(&ask).await?;
@@ -68,10 +77,11 @@ async fn read(link: &mut Connection, keys: &[Bytes]) -> Result<Vec<(Bytes, Strin
         let text = match kind.as_str() {
             "set" => sorted(&value, 1),
             "hash" => sorted(&value, 2),
-            "stream" => stream(&value),
+            "stream" => stream(&value, old),
             _ => format!("{value:?}"),
         };
-        all.push((key.clone(), format!("{kind} expires {:?}: {text}", heads[index * 2 + 1])));
+        let expires = if old { String::new() } else { format!(" expires {:?}", heads[index * 2 + 1]) };
+        all.push((key.clone(), format!("{kind}{expires}: {text}")));
     }
     Ok(all)
 }
@@ -84,12 +94,14 @@ fn sorted(value: &Value, per: usize) -> String {
 }
 
 /// All of a stream, but how it lies in memory and when consumers were last seen.
-pub(crate) fn stream(value: &Value) -> String {
+/// `old`: nor what servers before 7.0 do not know.
+pub(crate) fn stream(value: &Value, old: bool) -> String {
     let mut text = String::new();
     for pair in value.array().unwrap_or_default().chunks(2) {
         let name = pair[0].text().unwrap_or_default();
         match name {
             "radix-tree-keys" | "radix-tree-nodes" => {}
+            "max-deleted-entry-id" | "entries-added" | "recorded-first-entry-id" if old => {}
             "groups" => {
                 for group in pair[1].array().unwrap_or_default() {
                     for part in group.array().unwrap_or_default().chunks(2) {

@@ -60,7 +60,8 @@ async fn read(link: &mut Connection, keys: &[Bytes]) -> Result<Vec<(Bytes, Strin
         }
         let mut text = format!("{} {expiry:?}", values[index].text().context("a digest")?);
         if kind.as_ref() == b"stream" {
-            text += &stream(&link.call(&Command::new("XINFO STREAM").arg(key).args(["FULL", "COUNT", "0"])).await?);
+            text +=
+                &stream(&link.call(&Command::new("XINFO STREAM").arg(key).args(["FULL", "COUNT", "0"])).await?, false);
         }
         found.push((key.clone(), text));
     }

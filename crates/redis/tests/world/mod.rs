@@ -14,7 +14,7 @@ pub(crate) mod writers;
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ pub(crate) fn installed() -> bool {
 /// A running server.
 pub(crate) struct Server {
     pub(crate) address: Address,
+    program: PathBuf,
     child: Child,
     folder: TempDir,
     settings: Vec<String>,
@@ -57,6 +58,11 @@ const TRIES: usize = 20;
 impl Server {
     /// Starts a server on a host with settings (`--name value …`), and waits until it serves.
     pub(crate) fn start(host: &str, settings: &[&str]) -> Result<Self> {
+        Self::start_as(Path::new("redis-server"), host, settings)
+    }
+
+    /// The same with another program.
+    pub(crate) fn start_as(program: &Path, host: &str, settings: &[&str]) -> Result<Self> {
         let mut last = String::new();
         for _ in 0..TRIES {
             let ip: IpAddr = host.parse()?;
@@ -77,9 +83,10 @@ impl Server {
                 ]);
             }
             all.extend(settings.iter().map(|setting| (*setting).to_owned()));
-            match spawn(&folder, &all) {
+            match spawn(program, &folder, &all) {
                 Ok(child) => {
-                    return Ok(Self { address: Address::new(host, port), child, folder, settings: all });
+                    let (address, program) = (Address::new(host, port), program.to_owned());
+                    return Ok(Self { address, program, child, folder, settings: all });
                 }
                 Err(error) => last = error.to_string(),
             }
@@ -114,7 +121,7 @@ impl Server {
     /// Starts it again with its folder and ports.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.kill().ok();
-        self.child = spawn(&self.folder, &self.settings)?;
+        self.child = spawn(&self.program, &self.folder, &self.settings)?;
         Ok(())
     }
 
@@ -151,8 +158,8 @@ impl Drop for Server {
     }
 }
 
-fn spawn(folder: &TempDir, settings: &[String]) -> Result<Child> {
-    let mut child = Command::new("redis-server")
+fn spawn(program: &Path, folder: &TempDir, settings: &[String]) -> Result<Child> {
+    let mut child = Command::new(program)
         .args(settings)
         .arg("--dir")
         .arg(folder.path())

@@ -23,6 +23,7 @@ use super::super::lane::{Lane, own};
 use super::super::load::in_db;
 use super::super::options::now_ms;
 use super::super::spool::{SpoolReader, Spooled};
+use super::super::telling::Telling;
 use super::{Anew, Applier, LaneRound, ROUND_WRITES, TRANSACTION_FACTOR};
 
 /// Keys to be copied anew that are kept; with more, a new snapshot is less work.
@@ -185,6 +186,7 @@ impl Applier {
 
     /// Reads keys that wait, as many as may be held.
     async fn read_pending(&mut self) -> Result<(), MigrateError> {
+        let telling = self.source.side().telling();
         let mut bytes = 0;
         while bytes < READ_BYTES_MAX && self.anew.len() < READ_MAX && !self.pending.is_empty() {
             let some: Vec<(u32, Bytes)> = self.pending.iter().take(KEYS_AT_ONCE).cloned().collect();
@@ -193,7 +195,8 @@ impl Applier {
                 let lane = self.shared.source_lanes.of(key);
                 by_place.entry((lane, *from)).or_default().push(key.clone());
             }
-            let jobs = by_place.iter().map(|((lane, from), keys)| Job::plain(*lane, look(*from, keys))).collect();
+            let jobs =
+                by_place.iter().map(|((lane, from), keys)| Job::plain(*lane, look(*from, keys, telling))).collect();
             for (((lane, from), keys), answer) in by_place.iter().zip(self.source.carry(jobs).await?) {
                 let values = if let Answer::Values(values) = answer { values } else { Vec::new() };
                 let (found, at) = seen(&self.source, *lane, keys, &values)?;
@@ -286,10 +289,11 @@ fn may_be_refused(words: &[Bytes]) -> bool {
 pub(in super::super) type Seen = Option<(Bytes, u64)>;
 
 /// What tells the values of keys of one lane together with the position of their stream.
-fn look(db: u32, keys: &[Bytes]) -> Vec<Command> {
+fn look(db: u32, keys: &[Bytes], telling: Telling) -> Vec<Command> {
     let mut commands = vec![Command::new("MULTI")];
     for key in keys {
-        commands.extend([Command::new("DUMP").arg(key), Command::new("PEXPIRETIME").arg(key)]);
+        commands.push(Command::new("DUMP").arg(key));
+        commands.extend(telling.ask(key));
     }
     commands.extend([Command::new("INFO").arg("replication"), Command::new("EXEC")]);
     in_db(db, commands)
@@ -307,8 +311,10 @@ fn seen(source: &Carrier, lane: Lane, keys: &[Bytes], values: &[Value]) -> Resul
     if let Some(message) = errors(values).or_else(|| errors(done?)) {
         return Err(source.refused(lane, "DUMP", &message));
     }
+    let telling = source.side().telling();
+    let each = 1 + telling.answers();
     let at = done
-        .and_then(|done| done.get(2 * keys.len())?.text())
+        .and_then(|done| done.get(each * keys.len())?.text())
         .and_then(|text| crate::info::Info::parse(text).number("master_repl_offset"))
         .and_then(|at| u64::try_from(at).ok());
     let (Some(done), Some(at)) = (done, at) else {
@@ -318,11 +324,11 @@ fn seen(source: &Carrier, lane: Lane, keys: &[Bytes], values: &[Value]) -> Resul
             "see what its log says",
         ));
     };
-    let value = |pair: &[Value]| {
-        let expiry = pair.get(1).and_then(Value::int).and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
-        Some((pair.first()?.bytes()?.clone(), expiry))
+    let value = |found: &[Value]| {
+        let (value, expiry) = found.split_first()?;
+        Some((value.bytes()?.clone(), telling.of(expiry).unwrap_or(0)))
     };
-    Ok((done[..2 * keys.len()].chunks(2).map(value).collect(), at))
+    Ok((done[..each * keys.len()].chunks(each).map(value).collect(), at))
 }
 
 /// The values of keys on the source, each with the position of the source's stream at that moment. The caller bounds their size.
@@ -343,7 +349,8 @@ pub(in super::super) async fn read_at(
             (lane, some, keys)
         })
         .collect();
-    let jobs = groups.iter().map(|(lane, _, keys)| Job::plain(*lane, look(db, keys))).collect();
+    let telling = source.side().telling();
+    let jobs = groups.iter().map(|(lane, _, keys)| Job::plain(*lane, look(db, keys, telling))).collect();
     let mut found = vec![(None, 0); keys.len()];
     for ((lane, indexes, keys), answer) in groups.iter().zip(source.carry(jobs).await?) {
         let values = if let Answer::Values(values) = answer { values } else { Vec::new() };

@@ -28,8 +28,10 @@ use super::lane::Lane;
 use super::options::{Shared, now_ms};
 use super::sign::sign_name;
 use super::spool::{Frame, Spool, SpoolReader, Spooled};
+use super::telling::Telling;
 
 mod anew;
+mod expiry;
 mod special;
 mod wave;
 
@@ -91,6 +93,8 @@ pub(super) struct Applier {
     unasked: Vec<(Spooled, bool)>,
     /// After the first position and up to the second, what is passed over is doubtful.
     doubt: (u64, u64),
+    /// Keys whose expiries came as what was left when they were sent, by database of the source.
+    relative: BTreeSet<(u32, Bytes)>,
     /// Whether there may be keys to be copied anew that the journal does not have.
     unkept: bool,
     /// Up to here writes are applied again after a fail-over of the target.
@@ -170,6 +174,7 @@ impl Applier {
             settled: BTreeSet::new(),
             unasked: Vec::new(),
             doubt: (0, 0),
+            relative: BTreeSet::new(),
             unkept: false,
             again_until: 0,
             changes: 0,
@@ -291,6 +296,7 @@ impl Applier {
             self.reached(end);
             self.shared.board.change(|status| status.writes += 1);
         }
+        self.exact_expiries().await?;
         if self.queue.is_empty() {
             self.reached(self.read.offset);
         }
@@ -324,6 +330,9 @@ impl Applier {
             if !matches!(deed, Deed::Nothing | Deed::Begin | Deed::End) {
                 if self.doubt.0 < write.end && write.end <= self.doubt.1 {
                     self.doubt(&write);
+                }
+                if self.shared.source.telling() == Telling::Relative {
+                    self.note_relative(&write);
                 }
                 match Item::new(count, deed, &self.shared.lanes) {
                     Ok(item) => window.items.push(item),
