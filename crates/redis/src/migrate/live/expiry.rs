@@ -2,7 +2,8 @@
 //!
 //! They tell replicas what is left of a life, not when it ends, and nobody knows how long that was on its way. So after such a write
 //! the source is asked when the key expires now. What it says may be of a later write; that one comes, too, and is looked into
-//! likewise, so the last word is right.
+//! likewise, so the last word is right. Meanwhile a key may have an expiry from its future, or lack one, and pass that on when it is
+//! renamed or copied: so the receiver of each is asked about, too, and an expiry that the source does not know is taken away.
 
 use crate::resp::{Command, Value};
 
@@ -13,6 +14,9 @@ use super::super::load::in_db;
 use super::super::options::now_ms;
 use super::super::spool::Spooled;
 use super::Applier;
+
+/// What is left of a key that is there and does not expire.
+const LASTS: i64 = -1;
 
 /// Keys asked for at once.
 const AT_ONCE: usize = 500;
@@ -41,20 +45,24 @@ impl Applier {
             let mut jobs = Vec::new();
             for ((from, key), answer) in keys.iter().zip(self.source.carry(ask).await?) {
                 let Answer::Values(values) = answer else { continue };
-                let Some(at) = values.get(usize::from(*from != 0)..).and_then(|values| telling.of(values)) else {
-                    continue;
-                };
+                let values = values.get(usize::from(*from != 0)..).unwrap_or_default();
                 let Some(db) = self.shared.options.databases.get(from).copied() else { continue };
-                let at = self.shared.expiry(at, now_ms());
-                self.shared.near(db, [key.clone()]);
-                let set = Command::new("PEXPIREAT").arg(key).number(at);
+                let set = match (telling.of(values), values.first().and_then(Value::int)) {
+                    (Some(at), _) => {
+                        self.shared.near(db, [key.clone()]);
+                        Command::new("PEXPIREAT").arg(key).number(self.shared.expiry(at, now_ms()))
+                    }
+                    (None, Some(LASTS)) => Command::new("PERSIST").arg(key),
+                    // It is gone, and its end comes later.
+                    (None, _) => continue,
+                };
                 jobs.push(Job::plain(self.shared.lanes.of(key), in_db(db, vec![set])));
             }
             let lanes: Vec<_> = jobs.iter().map(|job| job.lane).collect();
             for (lane, answer) in lanes.into_iter().zip(self.carrier.carry(jobs).await?) {
                 let Answer::Values(values) = answer else { continue };
                 if let Some(Value::Error(message)) = values.iter().find(|value| matches!(value, Value::Error(_))) {
-                    return Err(self.carrier.refused(lane, "PEXPIREAT", message));
+                    return Err(self.carrier.refused(lane, "PEXPIREAT or PERSIST", message));
                 }
             }
         }
