@@ -135,6 +135,16 @@ impl Stale {
     }
 }
 
+/// A migration in step, from a server to a cluster of which a replica is held still.
+async fn in_step() -> Result<(Server, Migrator, Stale)> {
+    let source = server(&["--repl-backlog-size", "64mb"])?;
+    let target = cluster(3, 1)?;
+    let mut migrator = Migrator::new(&url(&source), &entries(&target), &[])?;
+    migrator.start()?;
+    migrator.until("in step").await?;
+    Ok((source, migrator, Stale::new(target).await?))
+}
+
 fn entries(nodes: &[Server]) -> String {
     let addresses: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
     format!("redis-cluster://{}", addresses.join(","))
@@ -150,12 +160,7 @@ fn base(state: &Path) -> Result<i64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copies_are_not_made_from_a_stale_replica() -> Result<()> {
     need_redis!("copies_are_not_made_from_a_stale_replica");
-    let source = server(&["--repl-backlog-size", "64mb"])?;
-    let target = cluster(3, 1)?;
-    let mut migrator = Migrator::new(&url(&source), &entries(&target), &[])?;
-    migrator.start()?;
-    migrator.until("in step").await?;
-    let mut stale = Stale::new(target).await?;
+    let (source, mut migrator, mut stale) = in_step().await?;
     let (here, elsewhere) = (stale.here.clone(), stale.elsewhere.clone());
     // More than the system's buffers hold on the way to it: the rest dies with the master.
     let filler = "x".repeat(1 << 20);
@@ -190,12 +195,7 @@ async fn copies_are_not_made_from_a_stale_replica() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_master_confirmed_alone_is_missed() -> Result<()> {
     need_redis!("what_a_master_confirmed_alone_is_missed");
-    let source = server(&["--repl-backlog-size", "64mb"])?;
-    let target = cluster(3, 1)?;
-    let mut migrator = Migrator::new(&url(&source), &entries(&target), &[])?;
-    migrator.start()?;
-    migrator.until("in step").await?;
-    let mut stale = Stale::new(target).await?;
+    let (source, mut migrator, mut stale) = in_step().await?;
     stale.target[stale.master].cli(&["CLIENT", "KILL", "TYPE", "replica"])?;
     let mut link = open(&source).await?;
     let set = |n| Command::new("SET").arg(format!("{}lost:{n}", stale.here)).arg("value");
