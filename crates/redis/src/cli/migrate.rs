@@ -36,6 +36,9 @@ pub struct Args {
     /// Where to: redis://, redis-sentinel:// or redis-cluster://, empty; by TLS rediss://, …
     #[arg(long, value_name = "URL", value_parser = url)]
     pub(super) to: Url,
+    /// How the source is read: by replication, or where that is refused by scan, which needs its notify-keyspace-events to be "AE"
+    #[arg(long, value_enum, value_name = "WAY", default_value_t = By::Replication)]
+    by: By,
     /// Copy, compare and stop; without it live writes are carried over until the cut-over
     #[arg(long)]
     once: bool,
@@ -93,12 +96,21 @@ pub struct Args {
     pub(super) access: Access,
 }
 
+/// How the source is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    Replication,
+    Scan,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   See what would be done, and what speaks against it:
     regrow redis migrate --from redis://10.0.0.9 --to redis-cluster://10.0.0.1:7001 --dry-run
   Copy once, compare all keys, stop:
     regrow redis migrate --from redis://10.0.0.9 --to redis-cluster://10.0.0.1:7001 --once
+  From a server that refuses replication, as hosted ones do:
+    regrow redis migrate --by scan --from rediss://cache.example.com --to redis-cluster://10.0.0.1:7001
   Follow live writes, and later, from another terminal in the same folder, cut over:
     regrow redis migrate --from redis://10.0.0.9 --to redis-cluster://10.0.0.1:7001
     regrow redis migrate --from redis://10.0.0.9 --to redis-cluster://10.0.0.1:7001 --cut-over --switch-with ./switch.sh
@@ -136,6 +148,12 @@ struct Outcome<'a> {
 }
 
 pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
+    if args.way_back && args.by == By::Scan {
+        return Err(Failure::Refused {
+            why: "there is no way back from a migration by scan: it needs expiries that were held".to_owned(),
+            hint: "cut over without --way-back, or migrate by replication".to_owned(),
+        });
+    }
     let (from, to) = (args.access.secured(&args.from), args.access.secured(&args.to));
     let dialer = args.access.dialer(from.tls || to.tls)?;
     if let Some(exit) = hand_over(&args, io).await? {
@@ -148,6 +166,7 @@ pub(super) async fn run(args: Args, io: &mut Io) -> Result<Exit, Failure> {
         rate: args.rate,
         spool_bytes_max: args.spool_max << 20,
         patience: Duration::from_secs(args.patience),
+        by_scan: args.by == By::Scan,
         ..Options::default()
     };
     let again = resumed.is_some() && !args.compare && !args.consent.dry_run;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::migrate::audit::{Audit, Master, Weight};
-use crate::migrate::board::{Stage, Status};
+use crate::migrate::board::{Special, Stage, Status};
 use crate::migrate::run::Speed;
 use crate::migrate::verify::Verdict;
 
@@ -56,7 +56,12 @@ impl Line {
 fn line(status: &Status, keys_per_second: f64, writes_per_second: f64) -> String {
     let feeds = &status.feeds;
     let sum = |of: fn(&crate::migrate::board::FeedStatus) -> u64| -> u64 { feeds.iter().map(of).sum() };
-    let lag = bytes(sum(|feed| feed.spooled.saturating_sub(feed.applied)));
+    let lag = sum(|feed| feed.spooled.saturating_sub(feed.applied));
+    let (lag, wait) = if status.by_scan {
+        (format!("{lag} keys"), "found or changed wait")
+    } else {
+        (bytes(lag), "of live writes wait")
+    };
     let stage = feeds.iter().map(|feed| feed.stage).min().unwrap_or(Stage::Taking);
     let mut text = match stage {
         Stage::Taking => format!("taking the snapshot: {}", bytes(sum(|feed| feed.snapshot_bytes))),
@@ -64,13 +69,14 @@ fn line(status: &Status, keys_per_second: f64, writes_per_second: f64) -> String
             let (done, all) = (sum(|feed| feed.loaded_keys), sum(|feed| feed.snapshot_keys));
             let left = all.saturating_sub(done) as f64 / keys_per_second.max(1.0);
             format!(
-                "{} {done} of {all} keys, {keys_per_second:.0} keys/s, {left:.0} s left, {lag} of live writes wait",
+                "{} {done} of {all} keys, {keys_per_second:.0} keys/s, {left:.0} s left, {lag} {wait}",
                 bar(done, all)
             )
         }
         Stage::Sweeping => "removing keys that are gone".to_owned(),
         Stage::Live => {
-            format!("live: {} writes, {writes_per_second:.0} writes/s, lag {lag}", status.writes)
+            let what = if status.by_scan { "changed keys" } else { "writes" };
+            format!("live: {} {what}, {writes_per_second:.0}/s, lag {lag}", status.writes)
         }
     };
     if feeds.iter().any(|feed| !feed.linked) && stage > Stage::Taking {
@@ -136,7 +142,15 @@ pub(super) fn special_shown(status: &Status) -> String {
             text += &format!("{} {command} {title} (keys like {keys})\n", special.count);
         }
     }
+    if status.silent.count > 0 {
+        text += &silent_shown(&status.silent);
+    }
     text
+}
+
+fn silent_shown(silent: &Special) -> String {
+    let keys = silent.keys.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+    format!("{} key(s) had changed without an event and were copied anew (like {keys})\n", silent.count)
 }
 
 /// A comparison's result.
@@ -181,6 +195,8 @@ mod tests {
         );
         board.feed(0, |feed| (feed.stage, feed.linked) = (Stage::Live, false));
         board.waiting(Some("h:1: OOM".to_owned()));
-        assert_eq!(shown(&board), "live: 0 writes, 50 writes/s, lag 100 B; no link to the source; waiting: h:1: OOM");
+        assert_eq!(shown(&board), "live: 0 writes, 50/s, lag 100 B; no link to the source; waiting: h:1: OOM");
+        board.change(|status| status.by_scan = true);
+        assert!(shown(&board).starts_with("live: 0 changed keys, 50/s, lag 100 keys; "), "{}", shown(&board));
     }
 }

@@ -79,6 +79,12 @@ pub struct Master {
     pub several_keys: BTreeMap<String, u64>,
     /// Big values met by chance: key, bytes.
     pub big_keys: Vec<(String, u64)>,
+    /// Whether it has the command for replication.
+    pub replication: bool,
+    /// Whether fields of its hashes may expire.
+    pub field_expiries: bool,
+    /// Its `notify-keyspace-events`; `None`: it does not tell.
+    pub events: Option<String>,
 }
 
 /// How much something weighs.
@@ -124,7 +130,10 @@ impl Audit {
 pub async fn audit(source: &Side, target: &Side, options: &Options, resumed: bool) -> Result<Audit, Error> {
     let (from, to) = (masters(source).await?, masters(target).await?);
     for (side, masters) in [(source, &from), (target, &to)] {
-        masters.iter().for_each(|master| side.note_version(major_minor(&master.version)));
+        for master in masters {
+            side.note_version(major_minor(&master.version));
+            side.note_field_expiries(master.field_expiries);
+        }
     }
     let findings = findings(&from, &to, source.cluster(), target.cluster(), options, resumed);
     Ok(Audit { source: from, target: to, findings })
@@ -171,16 +180,35 @@ async fn look(link: &mut Connection) -> Result<Master, Error> {
         modules,
         several_keys,
         big_keys: big_keys(link).await?,
+        replication: has(link, "psync").await,
+        field_expiries: has(link, "hpexpire").await,
+        events: match link.call(&Command::new("CONFIG GET").arg("notify-keyspace-events")).await {
+            Ok(found) => found.array().and_then(|pair| Some(pair.get(1)?.text()?.to_owned())),
+            Err(_) => None,
+        },
     })
 }
 
+/// Whether a server has a command. One that does not tell may have it.
+async fn has(link: &mut Connection, command: &'static str) -> bool {
+    match link.call(&Command::new("COMMAND INFO").arg(command)).await {
+        Ok(found) => found.array().and_then(<[Value]>::first) != Some(&Value::Null),
+        Err(_) => true,
+    }
+}
+
+/// Whether these events are all that writes of keys tell, by the names of commands (`E`).
+fn tells_all(events: &str) -> bool {
+    events.contains('E') && (events.contains('A') || "g$lshzxet".chars().all(|kind| events.contains(kind)))
+}
+
 /// `keys=5,expires=1,avg_ttl=0`.
-fn keys_of(text: &str) -> Option<u64> {
+pub(super) fn keys_of(text: &str) -> Option<u64> {
     text.strip_prefix("keys=")?.split(',').next()?.parse().ok()
 }
 
 /// `calls=5,usec=…`.
-fn calls(text: &str) -> Option<u64> {
+pub(super) fn calls(text: &str) -> Option<u64> {
     text.strip_prefix("calls=")?.split(',').next()?.parse().ok()
 }
 
@@ -324,7 +352,28 @@ fn findings(
                 ),
             );
         }
-        if master.input_kbps > 0 && master.backlog / 1024 / master.input_kbps < 60 {
+        match (&master.events, options.by_scan) {
+            (Some(events), true) if !tells_all(events) => add(
+                Weight::Blocker,
+                format!(
+                    "{} does not tell which keys are written: set its notify-keyspace-events from {events:?} to \"AE\" (CONFIG SET, or the provider's parameter group)",
+                    master.address
+                ),
+            ),
+            (None, true) => add(
+                Weight::Warning,
+                format!(
+                    "{} does not tell its notify-keyspace-events: unless they are \"AE\", live writes are missed",
+                    master.address
+                ),
+            ),
+            (_, false) if !master.replication => add(
+                Weight::Blocker,
+                format!("{} has no command for replication (PSYNC): give --by scan", master.address),
+            ),
+            _ => {}
+        }
+        if !options.by_scan && master.input_kbps > 0 && master.backlog / 1024 / master.input_kbps < 60 {
             add(
                 Weight::Warning,
                 format!(
@@ -389,6 +438,9 @@ mod tests {
             modules: Vec::new(),
             several_keys: BTreeMap::new(),
             big_keys: Vec::new(),
+            replication: true,
+            field_expiries: false,
+            events: Some(String::new()),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 /// Commands named in a report, at most; the rest is counted together.
@@ -35,7 +36,7 @@ pub struct FeedStatus {
     pub snapshot_keys: u64,
     /// Keys of it on the target.
     pub loaded_keys: u64,
-    /// Position of the source's stream that is on disk here.
+    /// Position of the source's stream that is on disk here; by scan: number of the last changed key.
     pub spooled: u64,
     /// Position up to which all is on the target.
     pub applied: u64,
@@ -61,12 +62,23 @@ pub struct Special {
     pub keys: Vec<String>,
 }
 
+impl Special {
+    fn name(&mut self, key: &[u8]) {
+        let key = shown(key);
+        if self.keys.len() < KEYS_NAMED_MAX && !self.keys.contains(&key) {
+            self.keys.push(key);
+        }
+    }
+}
+
 /// All of it.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Status {
     /// By feed.
     pub feeds: Vec<FeedStatus>,
-    /// Live writes applied.
+    /// Whether the source is read by scan: positions count keys then, not bytes.
+    pub by_scan: bool,
+    /// Live writes applied; by scan: changed keys copied.
     pub writes: u64,
     /// Why it waits, if it does.
     pub waiting: Option<String>,
@@ -74,7 +86,9 @@ pub struct Status {
     pub split: BTreeMap<String, Special>,
     /// Writes by command whose keys were copied anew from the source.
     pub copied_anew: BTreeMap<String, Special>,
-    /// How often the source could not go on and had to send a new snapshot.
+    /// Keys that had changed without an event, were found by the comparison and copied anew; by scan only.
+    pub silent: Special,
+    /// How often the source could not go on and had to send a new snapshot, or all of it was read again.
     pub new_snapshots: u64,
     /// How often a fail-over of the target made us apply writes again.
     pub rewinds: u64,
@@ -138,6 +152,20 @@ impl Board {
         self.lock().feeds.get(feed).is_some_and(|feed| feed.has(position))
     }
 
+    /// What a feed is doing.
+    pub(super) fn stage(&self, feed: usize) -> Option<Stage> {
+        self.lock().feeds.get(feed).map(|feed| feed.stage)
+    }
+
+    /// Counts keys that had changed without an event.
+    pub(super) fn silent<'a>(&self, keys: impl IntoIterator<Item = &'a Bytes>) {
+        let mut status = self.lock();
+        for key in keys {
+            status.silent.count += 1;
+            status.silent.name(key);
+        }
+    }
+
     /// Counts a write that was not carried over as it was.
     pub fn special<'a>(&self, anew: bool, command: &[u8], keys: impl IntoIterator<Item = &'a [u8]>) {
         let mut status = self.lock();
@@ -146,12 +174,7 @@ impl Board {
         let name = if list.len() >= NAMES_MAX && !list.contains_key(&name) { "OTHERS".to_owned() } else { name };
         let entry = list.entry(name).or_default();
         entry.count += 1;
-        for key in keys {
-            let key = shown(key);
-            if entry.keys.len() < KEYS_NAMED_MAX && !entry.keys.contains(&key) {
-                entry.keys.push(key);
-            }
-        }
+        keys.into_iter().for_each(|key| entry.name(key));
     }
 
     /// Tells all to stop at the next good moment.

@@ -44,7 +44,7 @@ pub(crate) fn content(dump: &Bytes) -> Result<Content, RdbError> {
     if kind == Kind::Module2 {
         return Ok(Content { kind: "module", count: 1, print: hash(&bytes), since: None });
     }
-    let mut content = Content { kind: name(kind), count: 0, print: 0, since: None };
+    let mut content = Content { kind: kind_name(kind), count: 0, print: 0, since: None };
     // A string may come in several parts, cut differently.
     let mut text = [DefaultHasher::new(), DefaultHasher::new()];
     1u8.hash(&mut text[1]);
@@ -140,7 +140,8 @@ fn hash(value: &impl Hash) -> u128 {
     u128::from(halves[0].finish()) << 64 | u128::from(halves[1].finish())
 }
 
-fn name(kind: Kind) -> &'static str {
+/// The type of a value as `TYPE` names it.
+pub(super) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::String => "string",
         Kind::List | Kind::ListZiplist | Kind::ListQuicklist | Kind::ListQuicklist2 => "list",

@@ -220,9 +220,11 @@ impl<T> Drop for Task<T> {
 
 /// Where a feed comes from: whoever is the master of these slots.
 #[derive(Debug, Clone)]
-struct Shard {
-    side: Side,
-    slots: SlotSet,
+pub(super) struct Shard {
+    /// The source.
+    pub side: Side,
+    /// The slots.
+    pub slots: SlotSet,
 }
 
 impl Shard {
@@ -250,16 +252,25 @@ impl Shard {
         board: &Board,
         patience: Duration,
     ) -> Result<(Begin, Feed), MigrateError> {
+        let dialer = self.side.dialer();
+        let try_it = |address| async move { Ok(attach(dialer, &address, from).await?) };
+        self.reach(board, patience, try_it).await
+    }
+
+    /// Makes a link to the master, with patience.
+    pub(super) async fn reach<T, F: Future<Output = Result<T, MigrateError>>>(
+        &self,
+        board: &Board,
+        patience: Duration,
+        try_it: impl Fn(Address) -> F,
+    ) -> Result<T, MigrateError> {
         let (since, mut pause) = (Instant::now(), PAUSE_MIN);
         loop {
-            let attached = async {
-                let address = self.address().await?;
-                attach(self.side.dialer(), &address, from).await.map_err(MigrateError::from)
-            };
-            let error = match attached.await {
-                Ok(attached) => {
+            let tried = async { try_it(self.address().await?).await };
+            let error = match tried.await {
+                Ok(link) => {
                     board.waiting(None);
-                    return Ok(attached);
+                    return Ok(link);
                 }
                 Err(error) => error,
             };

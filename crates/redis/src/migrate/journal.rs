@@ -14,6 +14,7 @@ use crate::disk::{hold_folder, make_folder, read_json, replace_json};
 use crate::replication::Position;
 
 use super::error::MigrateError;
+use super::options::Options;
 
 /// Of this form of the journal.
 const VERSION: u32 = 1;
@@ -32,6 +33,9 @@ pub struct Journal {
     pub feeds: Vec<String>,
     /// Databases carried over: from which to which.
     pub databases: BTreeMap<u32, u32>,
+    /// Whether the source is read by scan, not by replication.
+    #[serde(default)]
+    pub by_scan: bool,
     /// Whether the migration is over and its keys on the target are removed.
     pub finished: bool,
     /// The admin socket of the proxy, once a cut-over with a way back is about to switch it.
@@ -144,7 +148,7 @@ impl State {
         from: &str,
         to: &str,
         feeds: Vec<String>,
-        databases: BTreeMap<u32, u32>,
+        options: &Options,
     ) -> Result<Journal, MigrateError> {
         for feed in 0..feeds.len() {
             let folder = self.feed(feed);
@@ -159,7 +163,8 @@ impl State {
             from: from.to_owned(),
             to: to.to_owned(),
             feeds,
-            databases,
+            databases: options.databases.clone(),
+            by_scan: options.by_scan,
             finished: false,
             crossing: None,
             crossed: false,
@@ -250,7 +255,7 @@ mod tests {
         let state = State::open(temp.path()).unwrap();
         assert!(matches!(State::open(temp.path()), Err(MigrateError::Refused { .. })));
         assert_eq!(state.journal().unwrap(), None);
-        let begun = state.begin("r", "a", "b", vec!["0-16383".into()], BTreeMap::from([(0, 0)])).unwrap();
+        let begun = state.begin("r", "a", "b", vec!["0-16383".into()], &Options::default()).unwrap();
         assert_eq!(state.journal().unwrap(), Some(begun));
         let feed = FeedJournal { base: 7, ..FeedJournal::default() };
         feed.save(&state.feed(0)).unwrap();

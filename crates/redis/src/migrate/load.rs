@@ -223,7 +223,7 @@ async fn carry(
 }
 
 /// A value that the target refuses is an end: it would be missing.
-fn judge(carrier: &Carrier, lane: Lane, name: &[u8], answer: &Answer) -> Result<(), MigrateError> {
+pub(super) fn judge(carrier: &Carrier, lane: Lane, name: &[u8], answer: &Answer) -> Result<(), MigrateError> {
     let why = match answer {
         Answer::Values(values) => {
             values.iter().find_map(|value| if let Value::Error(message) = value { Some(message.clone()) } else { None })

@@ -4,7 +4,7 @@
 //! ([`load`]), its live writes wait on disk ([`spool`]) and are then applied ([`live`]), in order for each [`lane`]. What a write
 //! means on a target with slots is decided in [`deed`], what an expiry means meanwhile in [`hold`]. A [`carrier`] brings
 //! commands to the target and outlasts what goes wrong there. [`journal`] is what is remembered. After the [`cut_over`] the same can go
-//! on in the other direction ([`way_back`]).
+//! on in the other direction ([`way_back`]). Where the source refuses replication, a feed is of another kind ([`by_scan`]).
 //!
 //! Guarantees: every write of the source is on the target exactly once, in order for each key, whatever is killed and however
 //! often; expiries are the source's to the millisecond when it is done; nothing is written to the source. Assumes that nobody
@@ -15,6 +15,7 @@
 pub mod audit;
 mod big;
 pub mod board;
+mod by_scan;
 pub(crate) mod carrier;
 pub(crate) mod content;
 pub mod cut_over;

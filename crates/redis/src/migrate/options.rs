@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::RwLock;
 
 use super::board::Board;
+use super::by_scan::Changes;
 use super::carrier::{Carrier, Who};
 use super::hold::hold;
 use super::lane::Lanes;
@@ -46,6 +47,8 @@ pub struct Options {
     pub patience: Duration,
     /// Tasks that bring the snapshot to the target, for each feed. Default 4.
     pub loaders: usize,
+    /// Whether keys are read by `SCAN` and `DUMP`, and changes known by keyspace events, because replication is refused. Not by default.
+    pub by_scan: bool,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             spool_bytes_max: 16 << 30,
             patience: Duration::from_secs(3600),
             loaders: 4,
+            by_scan: false,
         }
     }
 }
@@ -94,6 +98,8 @@ pub struct Shared {
     pub count: Arc<AtomicU64>,
     /// How many feeds there are.
     pub feeds: usize,
+    /// Of each feed by scan, what changes.
+    pub(super) scans: Arc<[Changes]>,
 }
 
 impl Shared {

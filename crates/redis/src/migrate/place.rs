@@ -43,6 +43,8 @@ pub struct Side {
     ways_in: Arc<Mutex<BTreeSet<Address>>>,
     /// Whether a master is of a version before 7.0.
     old: Arc<AtomicBool>,
+    /// Whether fields of hashes may expire on a master.
+    field_expiries: Arc<AtomicBool>,
 }
 
 impl Side {
@@ -62,7 +64,14 @@ impl Side {
             }
         };
         let url = Url { credentials: dialer.credentials.clone(), ..url.clone() };
-        let mut side = Self { dialer, url: url.clone(), cluster: false, ways_in: Arc::default(), old: Arc::default() };
+        let mut side = Self {
+            dialer,
+            url: url.clone(),
+            cluster: false,
+            ways_in: Arc::default(),
+            old: Arc::default(),
+            field_expiries: Arc::default(),
+        };
         match &url.place {
             Place::Cluster { nodes } => {
                 side.cluster = true;
@@ -84,6 +93,16 @@ impl Side {
         if version < (7, 0) {
             self.old.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Notes whether fields of hashes may expire on a master.
+    pub(super) fn note_field_expiries(&self, may: bool) {
+        self.field_expiries.fetch_or(may, Ordering::Relaxed);
+    }
+
+    /// Whether fields of hashes may expire on a master, as far as that is known.
+    pub(super) fn field_expiries(&self) -> bool {
+        self.field_expiries.load(Ordering::Relaxed)
     }
 
     /// How its masters tell when a key expires, as far as their versions are known.

@@ -17,7 +17,8 @@ use crate::slot::Slot;
 use crate::slot_set::SlotSet;
 use crate::url::Url;
 
-use super::board::{Board, Status};
+use super::board::{Board, FeedStatus, Stage, Status};
+use super::by_scan::{Changes, ScanFlow};
 use super::carrier::{Job, Who};
 use super::error::MigrateError;
 use super::flow::Flow;
@@ -109,6 +110,10 @@ pub async fn compare(
 }
 
 fn share(sides: Sides, options: Options, run: &str, feeds: usize) -> Shared {
+    let (expiries, scans) = if options.by_scan { (RELEASED, feeds) } else { (HELD, 0) };
+    let copiers = options.loaders;
+    let board = Board::new(feeds);
+    board.change(|status| status.by_scan = options.by_scan);
     Shared {
         options: Arc::new(options),
         lanes: Arc::new(Lanes::new(sides.target.cluster(), run)),
@@ -116,13 +121,14 @@ fn share(sides: Sides, options: Options, run: &str, feeds: usize) -> Shared {
         source: sides.source,
         target: sides.target,
         run: run.to_owned(),
-        board: Board::new(feeds),
+        board,
         gate: Arc::new(RwLock::new(())),
-        expiries: Arc::new(AtomicU8::new(HELD)),
+        expiries: Arc::new(AtomicU8::new(expiries)),
         near: Arc::default(),
         recent: Arc::default(),
         count: Arc::new(AtomicU64::new(0)),
         feeds,
+        scans: (0..scans).map(|_| Changes::new(copiers)).collect(),
     }
 }
 
@@ -138,12 +144,19 @@ impl Migration {
                         "give the same --db as before, or another --state and an empty target",
                     ));
                 }
+                if journal.by_scan != options.by_scan {
+                    let (before, now) = if journal.by_scan { ("scan", "replication") } else { ("replication", "scan") };
+                    return Err(MigrateError::refused(
+                        format!("this migration began by {before}, and cannot go on by {now}"),
+                        format!("give --by {before}, or another --state and an empty target"),
+                    ));
+                }
                 journal
             }
             None => {
                 let shards = sides.source.shards().await?;
                 let feeds = shards.iter().map(|shard| shard.slots.to_string()).collect();
-                state.begin(word, &sides.from, &sides.to, feeds, options.databases.clone())?
+                state.begin(word, &sides.from, &sides.to, feeds, &options)?
             }
         };
         let mut slots = Vec::new();
@@ -176,7 +189,11 @@ impl Migration {
         let mut first = first.into_iter();
         for (index, slots) in self.slots.iter().enumerate() {
             let (shared, slots, folder) = (self.shared.clone(), slots.clone(), self.state.feed(index));
-            self.flows.spawn(Flow { shared, index, slots, folder, first: first.next() }.run());
+            if shared.options.by_scan {
+                self.flows.spawn(ScanFlow { shared, index, slots, folder }.run());
+            } else {
+                self.flows.spawn(Flow { shared, index, slots, folder, first: first.next() }.run());
+            }
         }
     }
 
@@ -301,7 +318,9 @@ impl Hand {
 
     /// Waits until every feed is live and has applied what the source had written when this was called.
     pub async fn caught_up(&self) -> Result<(), MigrateError> {
-        while self.status().feeds.iter().any(|feed| !feed.has(feed.spooled)) {
+        let by_scan = self.shared.options.by_scan;
+        let behind = |feed: &FeedStatus| if by_scan { feed.stage != Stage::Live } else { !feed.has(feed.spooled) };
+        while self.status().feeds.iter().any(behind) {
             self.rest().await?;
         }
         self.reach(&self.positions().await?).await
@@ -324,8 +343,14 @@ impl Hand {
 
     /// Where the source's streams are now, in the order of the feeds.
     pub async fn positions(&self) -> Result<Vec<u64>, MigrateError> {
-        let mut source = self.shared.source_carrier();
         let mut positions = Vec::new();
+        for changes in self.shared.scans.iter() {
+            positions.push(changes.position(true, &self.shared.board).await?);
+        }
+        if self.shared.options.by_scan {
+            return Ok(positions);
+        }
+        let mut source = self.shared.source_carrier();
         for slots in &self.slots {
             let lane = self.lane(slots);
             let values = source.values(lane, self.info(lane)).await?;
@@ -363,6 +388,9 @@ impl Hand {
 
     /// Releases the expiries that are not near, and from now on those of live writes. The rest stays held, and is remembered.
     pub async fn release_far(&self) -> Result<(), MigrateError> {
+        if self.shared.options.by_scan {
+            return Ok(());
+        }
         *self.shared.near.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
         self.shared.expiries.store(FAR_RELEASED, Ordering::Release);
         self.expiries(Change::Far).await
@@ -370,6 +398,9 @@ impl Hand {
 
     /// Holds all expiries again, when the end is put off.
     pub async fn hold(&self) -> Result<(), MigrateError> {
+        if self.shared.options.by_scan {
+            return Ok(());
+        }
         self.shared.expiries.store(HELD, Ordering::Release);
         self.expiries(Change::Hold).await
     }
@@ -401,6 +432,9 @@ impl Hand {
     }
 
     async fn expiries(&self, change: Change) -> Result<(), MigrateError> {
+        if self.shared.options.by_scan {
+            return Ok(());
+        }
         let who = Arc::new(self.shared.to_target("expiries"));
         let mut carrier = self.shared.carrier(&who);
         expiries(&self.shared, &mut carrier, change, &mut |_| {}).await

@@ -28,6 +28,11 @@ impl Signer {
         Self { carrier: shared.carrier(&who), last: Sign { name: sign_name(feed), number }, changes: 0 }
     }
 
+    /// Whether a master is another than before.
+    pub(super) fn moved(&self) -> bool {
+        self.carrier.changes() != self.changes
+    }
+
     /// Of the last sign.
     pub(super) fn number(&self) -> u64 {
         self.last.number

@@ -29,6 +29,8 @@ const SCAN_COUNT: u32 = 1000;
 #[derive(Debug)]
 pub(super) struct Scan {
     databases: Vec<u32>,
+    /// Only of the master that has these slots.
+    slots: Option<SlotSet>,
     places: Vec<(Address, u32)>,
     cursor: Bytes,
 }
@@ -36,9 +38,27 @@ pub(super) struct Scan {
 impl Scan {
     /// Over all masters of a carrier's side, in these databases.
     pub(super) async fn new(carrier: &Carrier, databases: &[u32]) -> Result<Self, MigrateError> {
-        let shards = carrier.side().shards().await?;
+        Self::of(carrier, databases, None).await
+    }
+
+    /// The same, of one master alone if these are its slots.
+    pub(super) async fn of(
+        carrier: &Carrier,
+        databases: &[u32],
+        slots: Option<&SlotSet>,
+    ) -> Result<Self, MigrateError> {
+        let mut shards = carrier.side().shards().await?;
+        shards.retain(|shard| slots.is_none_or(|slots| *slots == shard.slots));
+        if slots.is_some() && shards.is_empty() {
+            return Err(MigrateError::Behind);
+        }
         let places = shards.into_iter().flat_map(|shard| databases.iter().map(move |db| (shard.address.clone(), *db)));
-        Ok(Self { places: places.collect(), databases: databases.to_vec(), cursor: Bytes::from_static(b"0") })
+        Ok(Self {
+            places: places.collect(),
+            databases: databases.to_vec(),
+            slots: slots.cloned(),
+            cursor: Bytes::from_static(b"0"),
+        })
     }
 
     /// Some keys with their database; `None` at the end. A key may come twice, and not at all if it came or went meanwhile.
@@ -48,7 +68,7 @@ impl Scan {
         let answers = match carrier.at(&address, &in_db(db, vec![scan])).await {
             // Another master has taken over: from the start, because places in a scan are each server's own.
             Err(MigrateError::Behind) => {
-                *self = Self::new(carrier, &self.databases.clone()).await?;
+                *self = Self::of(carrier, &self.databases, self.slots.as_ref()).await?;
                 return Ok(Some((db, Vec::new())));
             }
             answers => answers?,

@@ -26,8 +26,8 @@ use super::options::{Shared, now_ms};
 use super::sweep::Scan;
 use super::telling::Telling;
 
-/// Values above this are compared in ranges, without a `DUMP`.
-const BIG_BYTES: u64 = 8 << 20;
+/// Values above this are compared, and by scan also copied, in ranges, without a `DUMP`.
+pub(super) const BIG_BYTES: u64 = 8 << 20;
 /// Bytes of values asked for at once, about.
 const BATCH_BYTES: u64 = 32 << 20;
 /// Keys looked at again at once.
@@ -251,7 +251,10 @@ impl Verifier {
                     match again {
                         Again::Same => {}
                         Again::Moving => left.push((*db, key.clone(), 0)),
-                        Again::Different(_) if stable + 1 < STABLE_LOOKS => left.push((*db, key.clone(), stable + 1)),
+                        Again::Different(_) if stable + 1 < STABLE_LOOKS => {
+                            self.touch(*db, std::slice::from_ref(key));
+                            left.push((*db, key.clone(), stable + 1));
+                        }
                         Again::Different(what) => {
                             self.verdict.different += 1;
                             if self.verdict.differences.len() < NAMED_MAX {
@@ -302,9 +305,7 @@ impl Verifier {
 
     async fn look_again_small(&mut self, db: u32, to: u32, keys: Vec<Bytes>) -> Result<Vec<Again>, MigrateError> {
         let before = read_at(&mut self.source, db, &keys).await?;
-        for (key, (_, at)) in keys.iter().zip(&before) {
-            self.wait_for(key, *at).await?;
-        }
+        self.wait_for_all(&keys, before.iter().map(|(_, at)| *at)).await?;
         let look =
             self.jobs(true, to, &keys, |key| vec![Command::new("DUMP").arg(key), Command::new("PEXPIRETIME").arg(key)]);
         let target = self.target.carry(look).await?;
@@ -337,6 +338,9 @@ impl Verifier {
         key: &Bytes,
         expiry: Option<u64>,
     ) -> Result<Again, MigrateError> {
+        if self.shared.options.by_scan {
+            self.wait_for_all(std::slice::from_ref(key), std::iter::once(0)).await?;
+        }
         let ask = self.jobs(true, to, std::slice::from_ref(key), |key| {
             vec![Command::new("EXISTS").arg(key), Command::new("PEXPIRETIME").arg(key)]
         });
@@ -388,12 +392,41 @@ impl Verifier {
         }
     }
 
+    /// Waits until the target has applied all up to when keys were read: positions of the source's stream, which mean nothing where it is
+    /// read by scan.
+    async fn wait_for_all(&self, keys: &[Bytes], at: impl Iterator<Item = u64>) -> Result<(), MigrateError> {
+        let scans = if self.live { &*self.shared.scans } else { &[] };
+        let mut positions = Vec::new();
+        for changes in scans {
+            positions.push(changes.position(false, &self.shared.board).await?);
+        }
+        for (key, at) in keys.iter().zip(at) {
+            let at = positions.get(self.feed_of(key)).copied().unwrap_or(at);
+            self.wait_for(key, at).await?;
+        }
+        Ok(())
+    }
+
+    fn feed_of(&self, key: &[u8]) -> usize {
+        self.feeds.iter().position(|slots| slots.contains(Slot::of_key(key))).unwrap_or(0)
+    }
+
+    /// By scan, a key that seems different may have changed without an event: it is copied anew before it counts.
+    fn touch(&self, db: u32, keys: &[Bytes]) {
+        let scans = if self.live { &*self.shared.scans } else { &[] };
+        for (feed, changes) in scans.iter().enumerate() {
+            let own: Vec<&Bytes> = keys.iter().filter(|key| self.feed_of(key) == feed).collect();
+            self.shared.board.silent(own.iter().copied());
+            changes.touch(own.into_iter().map(|key| (db, key.clone())));
+        }
+    }
+
     /// Waits until the target has applied all up to a position of the source's stream.
     async fn wait_for(&self, key: &[u8], at: u64) -> Result<(), MigrateError> {
         if !self.live {
             return Ok(());
         }
-        let feed = self.feeds.iter().position(|slots| slots.contains(Slot::of_key(key))).unwrap_or(0);
+        let feed = self.feed_of(key);
         while !self.shared.board.has(feed, at) {
             tokio::select! {
                 () = sleep(Duration::from_millis(2)) => {}
@@ -404,10 +437,15 @@ impl Verifier {
     }
 }
 
+/// Asks for the memory that a key uses.
+pub(super) fn size_of_key(key: &Bytes) -> Command {
+    Command::new("MEMORY USAGE").arg(key).arg("SAMPLES").arg("1")
+}
+
 /// Asks for a key's size and expiry.
 fn look(telling: Telling) -> impl Fn(&Bytes) -> Vec<Command> {
     move |key| {
-        let mut ask = vec![Command::new("MEMORY USAGE").arg(key).arg("SAMPLES").arg("1")];
+        let mut ask = vec![size_of_key(key)];
         ask.extend(telling.ask(key));
         ask
     }

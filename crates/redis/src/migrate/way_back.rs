@@ -28,7 +28,7 @@ use super::flow::Task;
 use super::journal::{FeedJournal, FeedStage, Journal, State, save};
 use super::lane::Lane;
 use super::live::{KEPT_MAX, lanes_of, mark_name, mark_value};
-use super::options::{Keys, NEAR_MS, Shared, now_ms};
+use super::options::{Keys, NEAR_MS, Options, Shared, now_ms};
 use super::place::Side;
 use super::run::Hand;
 
@@ -186,7 +186,8 @@ impl Crossing {
         let databases: BTreeMap<u32, u32> = shared.options.databases.iter().map(|(from, to)| (*to, *from)).collect();
         let state = State::open(&folder(&self.folder))?;
         let slots = begun.iter().map(|(slots, _)| slots.to_string()).collect();
-        let mut journal = state.begin(&self.word, &self.journal.to, &self.journal.from, slots, databases)?;
+        let options = Options { databases, ..Options::default() };
+        let mut journal = state.begin(&self.word, &self.journal.to, &self.journal.from, slots, &options)?;
         journal.hold_before_ms = Some(at.released_from.saturating_add(NEAR_MS));
         let near: Option<BTreeSet<_>> = at.near.map(|near| near.into_iter().collect());
         for (index, (slots, feed)) in begun.iter().enumerate() {
