@@ -30,6 +30,9 @@ mod table;
 mod tls;
 mod upgrade;
 
+use crate::address::Address;
+
+pub use create::Launch;
 pub use failure::{Exit, Failure};
 pub use io::Io;
 
@@ -70,6 +73,27 @@ pub enum Command {
     Monitor(monitor::Args),
     /// Let a proxy's commands go to another backend, without one of them failing
     Switch(switch::Args),
+}
+
+impl Command {
+    /// The servers that `create` wants to have started first; whether it was agreed to, and whether it is only to be shown. They are
+    /// started by the caller, who then tells [`Self::launched`].
+    pub fn launch(&self) -> Option<(&Launch, bool, bool)> {
+        let Self::Create(args) = self else { return None };
+        args.launch.count.map(|_| (&args.launch, args.consent.yes, args.consent.dry_run))
+    }
+
+    /// The same command, of servers that were started.
+    pub fn launched(self, servers: Vec<Address>) -> Self {
+        match self {
+            Self::Create(mut args) => {
+                args.launch.count = None;
+                args.servers = servers;
+                Self::Create(args)
+            }
+            other => other,
+        }
+    }
 }
 
 /// Runs a command to its end. A closed pipe is success.

@@ -139,7 +139,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return report(Err(Failure::failed(format!("cannot start the runtime: {error}")))),
     };
     let code = match cli.command {
-        Command::Redis(command) => runtime.block_on(command.run()),
+        Command::Redis(command) => runtime.block_on(command.run(&cli.target)),
         _ => report(runtime.block_on(run(cli))),
     };
     // What still runs in the background is reading a socket or a file: nothing that must be waited for.
