@@ -56,6 +56,7 @@ struct Cli {
 
 /// Which agent a command is about.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "How to reach the agent")]
 pub(crate) struct Target {
     /// The data folder. Default: ./.regrow, or /var/lib/regrow where that is not there
     #[arg(long, env = "REGROW_DATA", value_name = "DIR", global = true)]
