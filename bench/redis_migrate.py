@@ -3,6 +3,7 @@
 Debian's redis-server, redis-tools and python3-redis are the peers.
 """
 
+import contextlib
 import os
 import shutil
 import statistics
@@ -61,6 +62,23 @@ def pipe(path, port):
         subprocess.run(["redis-cli", "-p", str(port), "--pipe"], stdin=commands, capture_output=True, check=True)
 
 
+@contextlib.contextmanager
+def apart():
+    """The first core is the source's alone, as if it were on a machine of its own; gives what puts a process there."""
+    all_cores = os.sched_getaffinity(0)
+    first = min(all_cores)
+    others = all_cores - {first}
+    os.sched_setaffinity(0, others)
+    try:
+        def put(pid):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                os.sched_setaffinity(int(thread), {first})
+        # What writes the snapshot is a child of the source, and has another core on any machine with more than one.
+        yield put, ["--bgsave_cpulist", ",".join(map(str, sorted(others)))]
+    finally:
+        os.sched_setaffinity(0, all_cores)
+
+
 class Asking(threading.Thread):
     """A client of the source: how long each of its commands takes, in milliseconds. A process of its own, before all others, so
     that what is seen is the server's delay."""
@@ -82,11 +100,12 @@ while True:
     time.sleep(max(0, due - time.perf_counter()))
 """
 
-    def __init__(self, port):
+    def __init__(self, port, put=lambda pid: None):
         super().__init__()
         command = [sys.executable, "-c", self.PROGRAM, str(port), str(ASKED)]
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.child.stdout.readline()
+        put(self.child.pid)
         self.taken = []
         self.start()
 
@@ -143,6 +162,48 @@ def compare(table, what, place, source, targets, ways, runs, count, size):
                   f"{spread(slow, '{:.2f}')}; {statistics.median(slower):.1f} ×")
 
 
+def latency(table, runs, count, size, what):
+    """What clients of the source feel, while it has a core of its own."""
+    with apart() as (put, settings), Place() as place:
+        source = place.redis(*settings)
+        commands = fill(source, count, size)
+        put(place.children[0].pid)
+        entry = place.cluster()
+        ports = [int(node.split()[1].split(":")[1].split("@")[0]) for node in cli(entry, "CLUSTER", "NODES").splitlines()]
+        seen = {name: [] for name, _ in to_cluster(place, source, entry)}
+        for _ in range(runs):
+            for name, command in to_cluster(place, source, entry):
+                for target in ports:
+                    cli(target, "FLUSHALL")
+                shutil.rmtree(place.folder / "state", ignore_errors=True)
+                asking = Asking(source, put)
+                time.sleep(2)
+                quiet = asking.end()
+                asking = Asking(source, put)
+                seconds, _ = run(command, place.folder)
+                seen[name].append((count / seconds, quiet, asking.end()))
+        for name, figures in seen.items():
+            rates, before, during = zip(*figures)
+            ratio = statistics.median(slow / quiet for _, quiet, slow in figures)
+            ours = name.startswith("regrow")
+            table.row(what, name, spread(rates, "{:,.0f}"), spread(before, "{:.2f}"), spread(during, "{:.2f}"), f"{ratio:.1f} ×",
+                      f"≤ {SLOWER} ×" if ours else "", (ratio <= SLOWER) if ours else "")
+        shutil.rmtree(commands.parent)
+
+
+def to_cluster(place, source, entry):
+    """Each way to three masters: name, command."""
+    migrate = [*REDIS, "migrate", "--from", f"redis://127.0.0.1:{source}", "--to", f"redis-cluster://127.0.0.1:{entry}", "--once",
+               "--yes", "--state", place.folder / "state"]
+    return [
+        ("regrow", [*migrate, "--verify", "none"]),
+        ("regrow, and all compared", migrate),
+        ("`--cluster import`", ["redis-cli", "--cluster", "import", f"127.0.0.1:{entry}", "--cluster-from", f"127.0.0.1:{source}",
+                                "--cluster-copy", "--cluster-replace"]),
+        ("a loop in Python", [PYTHON, ROOT / "bench/redis_loop.py", source, entry, "cluster"]),
+    ]
+
+
 def section(quick):
     """The section of RESULTS.md."""
     runs = 1 if quick else 3
@@ -155,21 +216,18 @@ def section(quick):
             entry = place.cluster()
             ports = [int(node.split()[1].split(":")[1].split("@")[0]) for node in cli(entry, "CLUSTER", "NODES").splitlines()]
             migrate = [*REDIS, "migrate", "--from", f"redis://127.0.0.1:{source}", "--once", "--yes", "--state", place.folder / "state"]
-            loop = [PYTHON, ROOT / "bench/redis_loop.py", source]
-            to_cluster = [
-                ("regrow", [*migrate, "--to", f"redis-cluster://127.0.0.1:{entry}", "--verify", "none"]),
-                ("regrow, and all compared", [*migrate, "--to", f"redis-cluster://127.0.0.1:{entry}"]),
-                ("`--cluster import`", ["redis-cli", "--cluster", "import", f"127.0.0.1:{entry}", "--cluster-from",
-                                        f"127.0.0.1:{source}", "--cluster-copy", "--cluster-replace"]),
-                ("a loop in Python", [*loop, entry, "cluster"]),
-            ]
-            compare(table, f"{what}, to three masters", place, source, ports, to_cluster, runs, count, size)
+            compare(table, f"{what}, to three masters", place, source, ports, to_cluster(place, source, entry), runs, count, size)
             target = place.redis()
             to_server = [
                 ("regrow", [*migrate, "--to", f"redis://127.0.0.1:{target}", "--verify", "none"]),
                 ("`--pipe`, from a file", ["sh", "-c", f"redis-cli -p {target} --pipe < {commands}"]),
-                ("a loop in Python", [*loop, target, "server"]),
+                ("a loop in Python", [PYTHON, ROOT / "bench/redis_loop.py", source, target, "server"]),
             ]
             compare(table, f"{what}, to one server", place, source, [target], to_server, runs, count, size)
             shutil.rmtree(commands.parent)
-    return f"{version('redis-server', '--version').split(' sha')[0]}; python3-redis. Everything on this machine's cores.\n\n{table}\n"
+    felt = Table("data, to three masters", "with", "keys/s", "source's p99 before, ms", "during, ms", "of before", "wanted", "met")
+    for count, size, what in ((20_000, 100, "20,000 keys of 100 B"), (200, 100_000, "200 keys of 100 kB")) if quick else (
+            (200_000, 100, "200,000 keys of 100 B"), (2_000, 100_000, "2,000 keys of 100 kB")):
+        latency(felt, runs, count, size, what)
+    return (f"{version('redis-server', '--version').split(' sha')[0]}; python3-redis. Everything on this machine's cores.\n\n{table}\n\n"
+            f"What clients of the source feel, when it has a core of its own, and all else the others:\n\n{felt}\n")

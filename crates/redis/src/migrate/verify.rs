@@ -23,7 +23,7 @@ use super::hold::{is_held, release};
 use super::live::{Seen, read_at};
 use super::load::{in_db, value};
 use super::options::{Shared, now_ms};
-use super::sweep::Scan;
+use super::sweep::{Scan, bearable};
 use super::telling::Telling;
 
 /// Values above this are compared, and by scan also copied, in ranges, without a `DUMP`.
@@ -122,7 +122,9 @@ impl Verifier {
     pub async fn run(mut self, tell: &mut (dyn FnMut(u64) + Send)) -> Result<Verdict, MigrateError> {
         let map: BTreeMap<u32, u32> = self.shared.options.databases.clone();
         let mut doubts: Vec<(u32, Bytes)> = Vec::new();
-        let mut scan = Scan::new(&self.source, &map.keys().copied().collect::<Vec<_>>()).await?;
+        let at_once = bearable(&mut self.source).await?;
+        let scan = Scan::new(&self.source, &map.keys().copied().collect::<Vec<_>>()).await?;
+        let mut scan = scan.in_steps_of(at_once);
         while let Some((db, keys)) = scan.next(&mut self.source).await? {
             let keys: Vec<Bytes> = keys.into_iter().filter(|key| self.wanted(key)).collect();
             let Some(to) = map.get(&db).copied() else { continue };
@@ -132,7 +134,8 @@ impl Verifier {
             tell(self.verdict.keys);
         }
         let back: BTreeMap<u32, u32> = map.iter().map(|(from, to)| (*to, *from)).collect();
-        let mut scan = Scan::new(&self.target, &back.keys().copied().collect::<Vec<_>>()).await?;
+        let scan = Scan::new(&self.target, &back.keys().copied().collect::<Vec<_>>()).await?;
+        let mut scan = scan.in_steps_of(at_once);
         while let Some((to, keys)) = scan.next(&mut self.target).await? {
             let keys: Vec<Bytes> = keys.into_iter().filter(|key| self.wanted(key)).collect();
             let Some(from) = back.get(&to).copied() else { continue };

@@ -16,14 +16,15 @@ use super::super::content::kind_name;
 use super::super::error::MigrateError;
 use super::super::load::{in_db, judge, value};
 use super::super::options::{Shared, now_ms};
+use super::super::sweep::bearable;
 use super::super::verify::{BIG_BYTES, size_of_key};
 use super::queue::Key;
 use super::{Changes, Ended};
 
-/// Keys taken at once.
-const KEYS_AT_ONCE: usize = 200;
 /// Bytes of values read before they are written, about.
 const BATCH_BYTES: u64 = 4 << 20;
+/// Streams with groups that are watched over, at most.
+const STREAMS_MAX: usize = 1 << 20;
 /// Bytes after the value in what `DUMP` gives: version and checksum.
 const TAIL_BYTES: usize = 10;
 
@@ -58,10 +59,10 @@ impl Copier {
     pub(super) async fn run(mut self) -> Result<Infallible, Ended> {
         let shared = self.shared.clone();
         let Some(changes) = shared.scans.get(self.feed) else { return Err(Ended::Failed(MigrateError::Stopped)) };
+        let at_once = bearable(&mut self.source).await?;
         loop {
             let part = self.part;
-            let keys =
-                changes.until(|queue| Some(queue.take(part, KEYS_AT_ONCE)).filter(|keys| !keys.is_empty())).await;
+            let keys = changes.until(|queue| Some(queue.take(part, at_once)).filter(|keys| !keys.is_empty())).await;
             let mut by_db: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
             for (db, name) in &keys {
                 by_db.entry(*db).or_default().push(name.clone());
@@ -133,7 +134,7 @@ impl Copier {
                     Command::new("UNLINK").arg(&name)
                 }
                 Some(Value::Bulk(dump)) => {
-                    if is_stream(dump) && self.known(changes, db, &name, dump, expiry) {
+                    if is_stream(dump) && self.known(changes, db, &name, dump, expiry)? {
                         continue;
                     }
                     let restore = Command::new("RESTORE").arg(&name).number(expiry.unwrap_or(0)).arg(dump);
@@ -153,16 +154,29 @@ impl Copier {
     }
 
     /// Whether the target has this of a stream already. Streams with groups are read again and again.
-    fn known(&self, changes: &Changes, db: u32, name: &Bytes, dump: &Bytes, expiry: Option<u64>) -> bool {
+    fn known(
+        &self,
+        changes: &Changes,
+        db: u32,
+        name: &Bytes,
+        dump: &Bytes,
+        expiry: Option<u64>,
+    ) -> Result<bool, MigrateError> {
         let mut streams = changes.streams();
         if !has_groups(dump) {
             streams.remove(&(db, name.clone()));
-            return false;
+            return Ok(false);
+        }
+        if streams.len() >= STREAMS_MAX {
+            return Err(MigrateError::refused(
+                format!("the source has more than {STREAMS_MAX} streams with groups, which cannot all be watched over"),
+                "migrate by replication",
+            ));
         }
         let mut hasher = DefaultHasher::new();
         (dump, expiry).hash(&mut hasher);
         let print = hasher.finish();
-        streams.insert((db, name.clone()), print) == Some(print)
+        Ok(streams.insert((db, name.clone()), print) == Some(print))
     }
 
     /// The error for a key that cannot be read.

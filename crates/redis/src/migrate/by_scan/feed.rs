@@ -23,7 +23,7 @@ use super::super::flow::Shard;
 use super::super::journal::FeedJournal;
 use super::super::load::{in_db, value};
 use super::super::options::Shared;
-use super::super::sweep::Scan;
+use super::super::sweep::{Scan, bearable};
 use super::copy::Copier;
 use super::events::Events;
 use super::watch::Watch;
@@ -110,13 +110,16 @@ impl ScanFlow {
         for part in 0..shared.options.loaders.max(1) {
             tasks.spawn(Copier::new(shared, self.index, part, &who).run());
         }
-        tokio::select! {
+        let ended = tokio::select! {
             Some(ended) = tasks.join_next() => ended.unwrap_or_else(|error| {
                 Err(MigrateError::refused(format!("a task ended early: {error}"), "run it again").into())
             }),
             ended = watch.run(asked, pings) => ended,
             ended = self.read_all(changes, sweep) => ended,
-        }
+        };
+        // None of them may touch the queue of the next attempt.
+        tasks.shutdown().await;
+        ended
     }
 
     /// Keys of the databases that are carried over, of what `INFO keyspace` says.
@@ -131,7 +134,8 @@ impl ScanFlow {
         let (shared, board) = (&self.shared, &self.shared.board);
         let mut source = shared.source_carrier();
         let databases: Vec<u32> = shared.options.databases.keys().copied().collect();
-        let mut scan = Scan::of(&source, &databases, Some(&self.slots)).await?;
+        let at_once = bearable(&mut source).await?;
+        let mut scan = Scan::of(&source, &databases, Some(&self.slots)).await?.in_steps_of(at_once);
         let (started, mut count) = (Instant::now(), 0);
         while let Some((db, keys)) = scan.next(&mut source).await? {
             changes.until(|queue| (queue.len() < AHEAD_MAX).then_some(())).await;
@@ -142,7 +146,7 @@ impl ScanFlow {
             }
         }
         if sweep {
-            self.find_gone(changes, &mut source).await?;
+            self.find_gone(changes, &mut source, at_once).await?;
         }
         let all = changes.queue().last();
         changes.until(|queue| (queue.reached() >= all).then_some(())).await;
@@ -153,12 +157,12 @@ impl ScanFlow {
     }
 
     /// Keys of the target that the source does not have are copied as well, which removes them.
-    async fn find_gone(&self, changes: &Changes, source: &mut Carrier) -> Result<(), Ended> {
+    async fn find_gone(&self, changes: &Changes, source: &mut Carrier, at_once: usize) -> Result<(), Ended> {
         let who = Arc::new(self.shared.to_target(&format!("sweep{}", self.index)));
         let mut target = self.shared.carrier(&who);
         let back: Vec<(u32, u32)> = self.shared.options.databases.iter().map(|(from, to)| (*to, *from)).collect();
         let databases: Vec<u32> = back.iter().map(|(to, _)| *to).collect();
-        let mut scan = Scan::of(&target, &databases, None).await?;
+        let mut scan = Scan::of(&target, &databases, None).await?.in_steps_of(at_once);
         while let Some((to, keys)) = scan.next(&mut target).await? {
             changes.until(|queue| (queue.len() < AHEAD_MAX).then_some(())).await;
             let Some(from) = back.iter().find(|(other, _)| *other == to).map(|(_, from)| *from) else { continue };
