@@ -207,7 +207,7 @@ def to_cluster(place, source, entry):
 def section(quick):
     """The section of RESULTS.md."""
     runs = 1 if quick else 3
-    small, large = ((50_000, 100), (500, 100_000)) if quick else ((1_000_000, 100), (5_000, 100_000))
+    small, large = ((50_000, 100), (500, 100_000)) if quick else ((500_000, 100), (5_000, 100_000))
     table = Table("data", "with", "keys/s", "MB/s", "of import", "wanted", "met", "its memory, MB", "source's p99, ms; of before")
     for (count, size), what in ((small, f"{small[0]:,} keys of {small[1]} B"), (large, f"{large[0]:,} keys of {large[1] // 1000} kB")):
         with Place() as place:

@@ -10,6 +10,7 @@ use crate::drill::{DrillError, HandsError};
 use crate::migrate::MigrateError;
 use crate::plan::{CreateError, MovesError};
 use crate::proxy::{RemoteError, StartError};
+use crate::rdb::Fault;
 use crate::upgrade::UpgradeError;
 
 /// How a command ends, when it says so itself.
@@ -202,6 +203,9 @@ impl Failure {
             }
             Self::Migrate(MigrateError::SwitchUnknown(_)) => {
                 "see that the proxy runs with the same --admin socket, then run the same command again: it goes on from there".to_owned()
+            }
+            Self::Migrate(MigrateError::Snapshot(error)) if matches!(error.fault, Fault::Unsupported(_)) => {
+                "give --by scan and another --state: values are carried then without being understood".to_owned()
             }
             Self::Migrate(MigrateError::Snapshot(_)) => {
                 "look at the source's log, then run the same command again".to_owned()

@@ -29,6 +29,8 @@ const SCAN_COUNT: usize = 1000;
 const BEARABLE_MIN: usize = 50;
 /// A way of this length to a server takes so many.
 const BEARABLE_WAY: Duration = Duration::from_micros(200);
+/// Bytes of values asked for at once, for each key that is: a server compresses what it dumps.
+const BEARABLE_BYTES: u64 = 2 << 10;
 /// How often the way is measured.
 const WAYS: usize = 5;
 
@@ -43,6 +45,11 @@ pub(super) async fn bearable(carrier: &mut Carrier) -> Result<usize, MigrateErro
         way = way.min(since.elapsed());
     }
     Ok(bearable_on(way))
+}
+
+/// Bytes of values that are asked for at once, of so many keys.
+pub(super) fn bearable_bytes(at_once: usize) -> u64 {
+    at_once as u64 * BEARABLE_BYTES
 }
 
 fn bearable_on(way: Duration) -> usize {

@@ -23,13 +23,13 @@ use super::hold::{is_held, release};
 use super::live::{Seen, read_at};
 use super::load::{in_db, value};
 use super::options::{Shared, now_ms};
-use super::sweep::{Scan, bearable};
+use super::sweep::{Scan, bearable, bearable_bytes};
 use super::telling::Telling;
 
 /// Values above this are compared, and by scan also copied, in ranges, without a `DUMP`.
 pub(super) const BIG_BYTES: u64 = 8 << 20;
-/// Bytes of values asked for at once, about.
-const BATCH_BYTES: u64 = 32 << 20;
+/// Bytes of values asked for at once, about, of the keys written last: they are compared while the source's writers are paused.
+const TAIL_BYTES: u64 = 32 << 20;
 /// Keys looked at again at once.
 const AGAIN_AT_ONCE: usize = 500;
 /// Keys that look different and wait for a second look, at most.
@@ -92,6 +92,8 @@ pub struct Verifier {
     target: Carrier,
     feeds: Vec<SlotSet>,
     extent: Extent,
+    /// Bytes of values asked for at once, about.
+    batch_bytes: u64,
     /// Milliseconds by which two expiries may differ.
     tolerance_ms: u64,
     /// Whether live writes go on.
@@ -112,6 +114,7 @@ impl Verifier {
             shared: shared.clone(),
             feeds,
             extent,
+            batch_bytes: TAIL_BYTES,
             tolerance_ms,
             live,
             verdict: Verdict::default(),
@@ -123,6 +126,7 @@ impl Verifier {
         let map: BTreeMap<u32, u32> = self.shared.options.databases.clone();
         let mut doubts: Vec<(u32, Bytes)> = Vec::new();
         let at_once = bearable(&mut self.source).await?;
+        self.batch_bytes = bearable_bytes(at_once);
         let scan = Scan::new(&self.source, &map.keys().copied().collect::<Vec<_>>()).await?;
         let mut scan = scan.in_steps_of(at_once);
         while let Some((db, keys)) = scan.next(&mut self.source).await? {
@@ -198,7 +202,7 @@ impl Verifier {
                     }
                     small.push(key.clone());
                     bytes += size;
-                    if bytes >= BATCH_BYTES {
+                    if bytes >= self.batch_bytes {
                         doubts.extend(self.compare_values(from, to, &small).await?);
                         small.clear();
                         bytes = 0;
@@ -295,7 +299,7 @@ impl Verifier {
                 look => {
                     bytes += look.map_or(0, |(size, _)| size);
                     small.push(key);
-                    if bytes >= BATCH_BYTES {
+                    if bytes >= self.batch_bytes {
                         done.extend(self.look_again_small(db, to, std::mem::take(&mut small)).await?);
                         bytes = 0;
                     }

@@ -16,13 +16,11 @@ use super::super::content::kind_name;
 use super::super::error::MigrateError;
 use super::super::load::{in_db, judge, value};
 use super::super::options::{Shared, now_ms};
-use super::super::sweep::bearable;
+use super::super::sweep::{bearable, bearable_bytes};
 use super::super::verify::{BIG_BYTES, size_of_key};
 use super::queue::Key;
 use super::{Changes, Ended};
 
-/// Bytes of values read before they are written, about.
-const BATCH_BYTES: u64 = 4 << 20;
 /// Streams with groups that are watched over, at most.
 const STREAMS_MAX: usize = 1 << 20;
 /// Bytes after the value in what `DUMP` gives: version and checksum.
@@ -39,6 +37,8 @@ pub(super) struct Copier {
     /// A word that no other copier has, and how many pieces it has sent.
     pub(super) word: String,
     pub(super) pieces: u64,
+    /// Bytes of values read before they are written, about.
+    batch_bytes: u64,
 }
 
 impl Copier {
@@ -52,6 +52,7 @@ impl Copier {
             target: shared.carrier(who),
             word: format!("{}-{part}-{}", who.process, now_ms()),
             pieces: 0,
+            batch_bytes: 0,
         }
     }
 
@@ -60,6 +61,7 @@ impl Copier {
         let shared = self.shared.clone();
         let Some(changes) = shared.scans.get(self.feed) else { return Err(Ended::Failed(MigrateError::Stopped)) };
         let at_once = bearable(&mut self.source).await?;
+        self.batch_bytes = bearable_bytes(at_once);
         loop {
             let part = self.part;
             let keys = changes.until(|queue| Some(queue.take(part, at_once)).filter(|keys| !keys.is_empty())).await;
@@ -106,7 +108,7 @@ impl Copier {
             }
             some.push(name);
             bytes += size;
-            if bytes >= BATCH_BYTES {
+            if bytes >= self.batch_bytes {
                 self.copy_some(changes, db, to, std::mem::take(&mut some)).await?;
                 bytes = 0;
             }
