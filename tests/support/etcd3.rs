@@ -52,6 +52,11 @@ impl Agent {
         }
         cluster.start(&["agent", "--etcd", "127.0.0.1:0"]);
         let ctl = Ctl { endpoint: endpoint(&cluster), folder: cluster.folder.path().to_owned() };
+        // What an agent writes when it starts must not come between what a test counts.
+        until("the agent has told of its node", || {
+            let keys = ctl.ok(&["get", "--prefix", "--keys-only", "/regrow/observed/node/"]);
+            (!keys.trim().is_empty()).then_some(())
+        });
         Some(Agent { cluster, ctl })
     }
 
