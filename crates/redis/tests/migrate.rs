@@ -139,12 +139,7 @@ async fn a_master_of_the_target_dies() -> Result<()> {
     migrator.start()?;
     migrator.until("in step").await?;
     fail_over(&mut target).await?;
-    let before = writers.written();
-    let patience = Patience::new("writes after the fail-over");
-    while writers.written() < before + 500 {
-        patience.or_fail()?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    writers.until_more(500).await?;
     writers.end().await?;
     migrator.cut_over().await?;
     equal(&alone(&source), &masters(&target).await?, &[0]).await.with_context(|| migrator.said())?;

@@ -12,7 +12,7 @@ use regrow_redis::address::Address;
 use regrow_redis::connection::Dialer;
 use regrow_redis::resp::{Command, Value};
 use world::content::{differences, values};
-use world::data::every_kind;
+use world::data::every_kind_of_six;
 use world::migrator::{Migrator, alone, cluster, masters, server, size};
 use world::relay::Relay;
 use world::writers::Writers;
@@ -50,11 +50,7 @@ async fn from_six() -> Result<()> {
     let settings = ["--repl-diskless-sync-delay", "0", "--repl-backlog-size", "64mb"];
     let source = Server::start_as(Path::new(OLD), "127.0.0.1", &settings)?;
     let mut link = open(&source).await?;
-    let all = every_kind();
-    // The last three are of another database.
-    let known = |command: &&Command| !["FUNCTION LOAD", "DEBUG QUICKLIST-PACKED-THRESHOLD"].contains(&command.name());
-    let kinds: Vec<Command> = all[..all.len() - 3].iter().filter(known).cloned().collect();
-    send(&mut link, &kinds).await?;
+    send(&mut link, &every_kind_of_six()).await?;
     let with = |n: u64| Command::new("SET").arg(format!("early:{n}")).arg("v").arg("PX").number(3_600_000 + n);
     send(&mut link, &(0..size(5000, 300_000)).map(with).collect::<Vec<_>>()).await?;
 

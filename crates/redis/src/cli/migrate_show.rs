@@ -150,7 +150,10 @@ pub(super) fn special_shown(status: &Status) -> String {
 
 fn silent_shown(silent: &Special) -> String {
     let keys = silent.keys.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-    format!("{} key(s) had changed without an event and were copied anew (like {keys})\n", silent.count)
+    format!(
+        "{} key(s) were different although no event had told of it, and were copied anew (like {keys})\n",
+        silent.count
+    )
 }
 
 /// A comparison's result.

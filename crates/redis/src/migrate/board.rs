@@ -86,7 +86,7 @@ pub struct Status {
     pub split: BTreeMap<String, Special>,
     /// Writes by command whose keys were copied anew from the source.
     pub copied_anew: BTreeMap<String, Special>,
-    /// Keys that had changed without an event, were found by the comparison and copied anew; by scan only.
+    /// Keys that the comparison found different although no event had told of a change, and that were copied anew; by scan only.
     pub silent: Special,
     /// How often the source could not go on and had to send a new snapshot, or all of it was read again.
     pub new_snapshots: u64,

@@ -44,7 +44,7 @@ pub(crate) fn content(dump: &Bytes) -> Result<Content, RdbError> {
     if kind == Kind::Module2 {
         return Ok(Content { kind: "module", count: 1, print: hash(&bytes), since: None });
     }
-    let mut content = Content { kind: kind_name(kind), count: 0, print: 0, since: None };
+    let mut content = Content { kind: name(kind), count: 0, print: 0, since: None };
     // A string may come in several parts, cut differently.
     let mut text = [DefaultHasher::new(), DefaultHasher::new()];
     1u8.hash(&mut text[1]);
@@ -77,6 +77,18 @@ pub(crate) fn content(dump: &Bytes) -> Result<Content, RdbError> {
         content.print = u128::from(text[0].finish()) << 64 | u128::from(text[1].finish());
     }
     Ok(content)
+}
+
+/// Whether a `DUMP` is of a stream with groups. A stream that cannot be read may have some.
+pub(super) fn has_groups(dump: &Bytes) -> bool {
+    let kind = dump.first().and_then(|byte| Kind::of(*byte));
+    let Some(kind) = kind.filter(|kind| name(*kind) == "stream" && dump.len() > TAIL_BYTES) else { return false };
+    let mut found = false;
+    let read = pieces_of(kind, &dump.slice(1..dump.len() - TAIL_BYTES), &mut |piece| {
+        found |= matches!(piece, Piece::Stream(StreamPiece::Group { .. }));
+        Ok(())
+    });
+    found || read.is_err()
 }
 
 /// Characters of a difference that are shown.
@@ -140,8 +152,7 @@ fn hash(value: &impl Hash) -> u128 {
     u128::from(halves[0].finish()) << 64 | u128::from(halves[1].finish())
 }
 
-/// The type of a value as `TYPE` names it.
-pub(super) fn kind_name(kind: Kind) -> &'static str {
+fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::String => "string",
         Kind::List | Kind::ListZiplist | Kind::ListQuicklist | Kind::ListQuicklist2 => "list",

@@ -30,6 +30,7 @@ pub(crate) mod load;
 pub mod options;
 pub mod place;
 pub mod run;
+mod scan;
 mod sign;
 pub(crate) mod snapshot;
 mod spool;

@@ -344,10 +344,10 @@ impl Hand {
     /// Where the source's streams are now, in the order of the feeds.
     pub async fn positions(&self) -> Result<Vec<u64>, MigrateError> {
         let mut positions = Vec::new();
-        for changes in self.shared.scans.iter() {
-            positions.push(changes.position(true, &self.shared.board).await?);
-        }
         if self.shared.options.by_scan {
+            for changes in self.shared.scans.iter() {
+                positions.push(changes.position(true, &self.shared.board).await?);
+            }
             return Ok(positions);
         }
         let mut source = self.shared.source_carrier();
@@ -388,21 +388,13 @@ impl Hand {
 
     /// Releases the expiries that are not near, and from now on those of live writes. The rest stays held, and is remembered.
     pub async fn release_far(&self) -> Result<(), MigrateError> {
-        if self.shared.options.by_scan {
-            return Ok(());
-        }
         *self.shared.near.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
-        self.shared.expiries.store(FAR_RELEASED, Ordering::Release);
-        self.expiries(Change::Far).await
+        self.expiries(FAR_RELEASED, Change::Far).await
     }
 
     /// Holds all expiries again, when the end is put off.
     pub async fn hold(&self) -> Result<(), MigrateError> {
-        if self.shared.options.by_scan {
-            return Ok(());
-        }
-        self.shared.expiries.store(HELD, Ordering::Release);
-        self.expiries(Change::Hold).await
+        self.expiries(HELD, Change::Hold).await
     }
 
     /// Releases what is still held after [`Self::release_far`], and from now on all of live writes.
@@ -427,14 +419,15 @@ impl Hand {
     }
 
     async fn release_all(&self) -> Result<(), MigrateError> {
-        self.shared.expiries.store(RELEASED, Ordering::Release);
-        self.expiries(Change::All).await
+        self.expiries(RELEASED, Change::All).await
     }
 
-    async fn expiries(&self, change: Change) -> Result<(), MigrateError> {
+    /// Says how expiries of live writes are written from now on, and changes those that are there. By scan none was ever held.
+    async fn expiries(&self, how: u8, change: Change) -> Result<(), MigrateError> {
         if self.shared.options.by_scan {
             return Ok(());
         }
+        self.shared.expiries.store(how, Ordering::Release);
         let who = Arc::new(self.shared.to_target("expiries"));
         let mut carrier = self.shared.carrier(&who);
         expiries(&self.shared, &mut carrier, change, &mut |_| {}).await

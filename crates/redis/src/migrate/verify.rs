@@ -23,7 +23,7 @@ use super::hold::{is_held, release};
 use super::live::{Seen, read_at};
 use super::load::{in_db, value};
 use super::options::{Shared, now_ms};
-use super::sweep::{Scan, bearable, bearable_bytes};
+use super::scan::{Scan, bearable, bearable_bytes};
 use super::telling::Telling;
 
 /// Values above this are compared, and by scan also copied, in ranges, without a `DUMP`.

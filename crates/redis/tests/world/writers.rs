@@ -9,6 +9,8 @@ use regrow_redis::connection::{Connection, Dialer};
 use regrow_redis::resp::{Command, Value};
 use tokio::task::JoinSet;
 
+use super::Patience;
+
 /// A small generator of numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(u64);
@@ -58,6 +60,16 @@ impl Writers {
     /// Writes that were acknowledged so far.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many more were acknowledged.
+    pub(crate) async fn until_more(&self, count: u64) -> Result<()> {
+        let (before, patience) = (self.written(), Patience::new("more writes"));
+        while self.written() < before + count {
+            patience.or_fail()?;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// Stops them. How many writes there were.

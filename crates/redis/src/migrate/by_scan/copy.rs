@@ -7,24 +7,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::rdb::{Kind, Piece, StreamPiece, pieces_of};
 use crate::resp::{Command, Value};
 
 use super::super::board::{Stage, shown};
 use super::super::carrier::{Answer, Carrier, Job, Who};
-use super::super::content::kind_name;
+use super::super::content::has_groups;
 use super::super::error::MigrateError;
 use super::super::load::{in_db, judge, value};
 use super::super::options::{Shared, now_ms};
-use super::super::sweep::{bearable, bearable_bytes};
+use super::super::scan::{bearable, bearable_bytes};
 use super::super::verify::{BIG_BYTES, size_of_key};
 use super::queue::Key;
 use super::{Changes, Ended};
 
 /// Streams with groups that are watched over, at most.
 const STREAMS_MAX: usize = 1 << 20;
-/// Bytes after the value in what `DUMP` gives: version and checksum.
-const TAIL_BYTES: usize = 10;
 
 /// Copies the keys of one part of a feed's queue.
 #[derive(Debug)]
@@ -136,7 +133,7 @@ impl Copier {
                     Command::new("UNLINK").arg(&name)
                 }
                 Some(Value::Bulk(dump)) => {
-                    if is_stream(dump) && self.known(changes, db, &name, dump, expiry)? {
+                    if self.known(changes, db, &name, dump, expiry)? {
                         continue;
                     }
                     let restore = Command::new("RESTORE").arg(&name).number(expiry.unwrap_or(0)).arg(dump);
@@ -192,23 +189,4 @@ impl Copier {
             "look at the key there, and at the rights of the user",
         )
     }
-}
-
-fn kind(dump: &Bytes) -> Option<Kind> {
-    Kind::of(*dump.first()?)
-}
-
-fn is_stream(dump: &Bytes) -> bool {
-    kind(dump).is_some_and(|kind| kind_name(kind) == "stream")
-}
-
-/// Whether a stream has groups; one that cannot be read may have some.
-fn has_groups(dump: &Bytes) -> bool {
-    let Some(kind) = kind(dump).filter(|_| dump.len() > TAIL_BYTES) else { return true };
-    let mut found = false;
-    let read = pieces_of(kind, &dump.slice(1..dump.len() - TAIL_BYTES), &mut |piece| {
-        found |= matches!(piece, Piece::Stream(StreamPiece::Group { .. }));
-        Ok(())
-    });
-    found || read.is_err()
 }

@@ -24,9 +24,9 @@ use super::{Ended, Key};
 const PATTERN: &str = "__keyevent@*__:*";
 /// Keys that wait to be copied, at most; with more, all is read again later.
 const WAITING_MAX: usize = 4 << 20;
-/// How often the link is tried, and how long it may be silent.
+/// How often the link is tried, and how long it may be silent: a server that dumps a big value says nothing.
 const PING_EVERY: Duration = Duration::from_secs(1);
-const SILENT_MAX: Duration = Duration::from_secs(15);
+const SILENT_MAX: Duration = Duration::from_secs(30);
 /// Room made for each read.
 const READ_BYTES: usize = 64 << 10;
 

@@ -23,7 +23,7 @@ use super::super::flow::Shard;
 use super::super::journal::FeedJournal;
 use super::super::load::{in_db, value};
 use super::super::options::Shared;
-use super::super::sweep::{Scan, bearable};
+use super::super::scan::{Scan, bearable};
 use super::copy::Copier;
 use super::events::Events;
 use super::watch::Watch;

@@ -19,6 +19,8 @@ use super::{Ask, Ended};
 
 /// How often it is looked, when nobody asks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the source may take to answer: others may have it dump a big value.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long a replica of the target may take to confirm.
 const CONFIRM_WITHIN: Duration = Duration::from_millis(200);
 /// Commands that change keys and tell no event of them.
@@ -40,6 +42,7 @@ pub(super) struct Watch {
 impl Watch {
     /// From now on. `link`: to the master of the source.
     pub(super) async fn new(shared: &Shared, feed: usize, mut link: Connection) -> Result<Self, Ended> {
+        link.set_timeout(ANSWER_WITHIN);
         let silent = silent(&mut link).await?;
         let mut signer = Signer::new(shared, feed, 0);
         signer.kept().await?;
@@ -91,7 +94,14 @@ impl Watch {
         }
         let dump = match self.link.call(&Command::new("FUNCTION DUMP")).await {
             Ok(dump) => dump,
-            // Who may not ask has none to carry over.
+            Err(error) if error.code() == Some("NOPERM") => {
+                return Err(MigrateError::refused(
+                    format!("whether the source has libraries of functions is not told: {error}"),
+                    "give the user there the right to FUNCTION DUMP",
+                )
+                .into());
+            }
+            // A server without the command has none.
             Err(Error::Reply { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };

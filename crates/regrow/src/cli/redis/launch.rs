@@ -12,6 +12,7 @@ use regrow_redis::address::Address;
 use regrow_redis::cli::Launch;
 use regrow_serve::wire::Applied;
 use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub(super) async fn launch(
         bundle.files.push((path.display().to_string(), text.clone()));
     }
     let client = target.client()?;
+    let status: Status = client.get("/api/status").await?;
+    loopback_or_password(status.nodes.iter().map(|node| node.address.as_str()), wanted)?;
     let planned: Applied = client.post("/api/plan", &bundle).await?;
     let ours = [format!("group/{name}"), format!("service/{name}")];
     let other = planned.differences.iter().find(|difference| {
@@ -65,8 +68,7 @@ pub(super) async fn launch(
         confirm(&format!("Start {count} servers?"))?;
     }
     if !there {
-        std::fs::write(&path, &text)
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
+        write(&path, &text).map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))?;
     }
     let _: Applied = client.post("/api/apply", &bundle).await?;
     say(format!("waiting until {count} servers serve"));
@@ -79,7 +81,7 @@ pub(super) async fn launch(
             .map(|endpoint| endpoint.address.as_str())
             .collect();
         if serving.len() == usize::from(count) {
-            return addresses(&serving, wanted).map(Some);
+            return addresses(&serving).map(Some);
         }
         if began.elapsed() > START_WITHIN {
             return Err(Failure::new(
@@ -111,25 +113,37 @@ fn there(path: &Path, text: &str) -> Result<bool, Failure> {
     }
 }
 
-fn addresses(serving: &[&str], wanted: &Launch) -> Result<Vec<Address>, Failure> {
-    let mut addresses = Vec::new();
-    for text in serving {
-        let address: Address = text
-            .parse()
-            .map_err(|error| Failure::failed(format!("the agent says that a server is at {text}: {error}")))?;
-        let loopback = address.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        if !loopback && wanted.config.is_none() {
-            return Err(Failure::new(
-                Code::Refused,
-                format!(
-                    "{address} is beyond loopback, where servers need a password: they were started, and take nobody in but this node\n  remove {}.yaml and apply, then give --config with a file on every node that sets requirepass and masterauth",
-                    wanted.group
-                ),
-            ));
-        }
-        addresses.push(address);
+/// The whole file or none of it.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    let part = path.with_extension("new");
+    let mut file = std::fs::File::create(&part)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(&part, path))
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&part);
+        })
+}
+
+/// Beyond loopback nobody may come in without a password.
+fn loopback_or_password<'a>(mut nodes: impl Iterator<Item = &'a str>, wanted: &Launch) -> Result<(), Failure> {
+    let beyond = nodes.find(|node| !node.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()));
+    match (beyond, &wanted.config) {
+        (Some(address), None) => Err(Failure::new(
+            Code::Refused,
+            format!(
+                "servers on {address} are beyond loopback, where they need a password; nothing was changed\n  give --config with a file that is on every node and sets requirepass and masterauth, and the password in REGROW_REDIS_PASSWORD"
+            ),
+        )),
+        _ => Ok(()),
     }
-    Ok(addresses)
+}
+
+fn addresses(serving: &[&str]) -> Result<Vec<Address>, Failure> {
+    let parse = |text: &&str| {
+        text.parse().map_err(|error| Failure::failed(format!("the agent says that a server is at {text}: {error}")))
+    };
+    serving.iter().map(parse).collect()
 }
 
 fn confirm(question: &str) -> Result<(), Failure> {
@@ -184,4 +198,41 @@ fn plain(path: &Path, absolute: bool) -> Result<String, Failure> {
     let path: PathBuf =
         if absolute { std::path::absolute(path).map_err(|error| bad(error.to_string()))? } else { path.into() };
     path.to_str().map(|text| text.replace('$', "$$")).ok_or_else(|| bad("the path is not UTF-8".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Wanted {
+        #[command(flatten)]
+        launch: Launch,
+    }
+
+    fn wanted(words: &[&str]) -> Launch {
+        let base = ["create", "--launch", "3", "--spec", "."];
+        Wanted::try_parse_from(base.iter().chain(words)).map(|wanted| wanted.launch).expect("words")
+    }
+
+    /// A node beyond loopback needs a file that sets passwords; what is only asked with `--launch` is refused without it.
+    #[test]
+    fn beyond_loopback() {
+        let check = |nodes: &[&str], words: &[&str]| loopback_or_password(nodes.iter().copied(), &wanted(words));
+        assert!(check(&["127.0.0.1", "::1", "127.0.0.9"], &[]).is_ok());
+        assert!(check(&["127.0.0.1", "10.0.0.1"], &[]).is_err_and(|failure| failure.message.contains("10.0.0.1")));
+        assert!(check(&["10.0.0.1"], &["--config", "/etc/redis/auth.conf"]).is_ok());
+        assert!(Wanted::try_parse_from(["create", "--group", "other"]).is_err());
+    }
+
+    /// Paths and names are words of the command, whatever is in them.
+    #[test]
+    fn the_file() {
+        let name: Name = "cache".parse().expect("a name");
+        let text =
+            group(&name, 3, &wanted(&["--program", "/opt/a \"$b\"/redis", "--ports", "7000-7002"])).expect("a file");
+        assert!(text.contains("      - \"/opt/a \\\"$$b\\\"/redis\"\n      - \"--port\"\n"), "{text}");
+        assert!(text.contains("    port: 7000-7002\n") && text.contains("      - \"cache/${INSTANCE}\"\n"), "{text}");
+    }
 }
